@@ -1,0 +1,259 @@
+"""Adapters for threads: each makes one peer's pool and says how that peer is taken from and given back to.
+
+What an adapter hands out are the peer's own bound methods wherever that is possible, so that no figure carries the
+cost of the adapter. ``Missing`` and ``Unsuitable`` say why a peer stays out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter, methodcaller
+from types import SimpleNamespace
+from typing import Any
+
+from . import legacy
+from .measure import Missing, Unsuitable
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The pool that a scenario asks for. ``dsn`` is given where resources are real PostgreSQL connections."""
+
+    capacity: int
+    open: Callable[..., Any]
+    overflow: int = 0
+    timeout: float | None = None
+    dsn: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for queuepool's constructor alone."""
+
+
+def same(taken: Any) -> Any:
+    return taken
+
+
+@dataclass(frozen=True)
+class Driver:
+    """One pool, ready to be driven."""
+
+    take: Callable[[], Any]
+    put: Callable[[Any], object]
+    styles: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    """Callables that return a context manager; the first is the form that the peer's users write."""
+    pairs: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = field(default_factory=dict)
+    close: Callable[[], object] = lambda: None
+    resource: Callable[[Any], Any] = same
+    """What ``take`` gave → the resource."""
+    sweep: Callable[[], object] | None = None
+
+
+def need(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise Missing(f"{error.name} is not installed") from None
+
+
+Adapter = Callable[[Spec], Driver]
+
+
+def bare_list(spec: Spec) -> Driver:
+    resources = [spec.open() for _ in range(spec.capacity)]
+    return Driver(resources.pop, resources.append)
+
+
+def bare_queue(spec: Spec) -> Driver:
+    lifo: queue.LifoQueue[Any] = queue.LifoQueue(spec.capacity)
+    for _ in range(spec.capacity):
+        lifo.put(spec.open())
+    return Driver(lifo.get, lifo.put)
+
+
+def lifoqueue_pool(spec: Spec) -> Driver:
+    """What one writes without a library: a LifoQueue of resources that are opened when first taken."""
+    lifo: queue.LifoQueue[Any] = queue.LifoQueue(spec.capacity)
+    for _ in range(spec.capacity):
+        lifo.put(None)
+
+    def take() -> Any:
+        resource = lifo.get(timeout=spec.timeout)
+        if resource is None:
+            try:
+                resource = spec.open()
+            except BaseException:
+                lifo.put(None)
+                raise
+        return resource
+
+    return Driver(take, lifo.put)
+
+
+def queuepool_1_3_2(spec: Spec) -> Driver:
+    if spec.overflow or spec.timeout:
+        raise Unsuitable("has no overflow and no timeout")
+    old = legacy.load()
+
+    class Manager(old.ResourceManager):  # type: ignore[misc, name-defined]
+        def open(self) -> None:
+            self.resource = spec.open()
+            super().open()
+
+        def close(self) -> None:
+            self.resource.close()
+            super().close()
+
+    pool = old.Pool("bench", spec.capacity, maxUsageCount=None)
+    for number in range(spec.capacity):
+        pool.put(Manager(str(number)))
+    return Driver(pool.take, pool.put, {"with take()": pool.take}, resource=attrgetter("resource"), sweep=pool.recycle)
+
+
+def psycopg2_pool(spec: Spec) -> Driver:
+    module = need("psycopg2.pool")
+    factory = {} if spec.dsn else {"connection_factory": spec.open}
+    # minconn = maxconn: above minconn it would close whatever is returned. A Semaphore, because it never waits.
+    dsn = spec.dsn or "host=stub"
+    pool = module.ThreadedConnectionPool(spec.capacity, spec.capacity + spec.overflow, dsn, **factory)
+    free = threading.Semaphore(spec.capacity + spec.overflow)
+
+    def take() -> Any:
+        if not free.acquire(timeout=spec.timeout):
+            raise TimeoutError
+        return pool.getconn()
+
+    def put(connection: Any) -> None:
+        pool.putconn(connection)
+        free.release()
+
+    return Driver(take, put, pairs={"getconn, putconn": (pool.getconn, pool.putconn)}, close=pool.closeall)
+
+
+def sqlalchemy(spec: Spec, *, lifo: bool) -> Driver:
+    pool = need("sqlalchemy.pool").QueuePool(
+        spec.open, pool_size=spec.capacity, max_overflow=spec.overflow, timeout=spec.timeout or 30, use_lifo=lifo
+    )
+    return Driver(
+        pool.connect,
+        methodcaller("close"),
+        {"with connect()": pool.connect},
+        close=pool.dispose,
+    )
+
+
+def psycopg_pool(spec: Spec) -> Driver:
+    module = need("psycopg_pool")
+    connect = need("psycopg").Connection.connect if spec.dsn else spec.open
+    pool = module.ConnectionPool(
+        spec.dsn or "",
+        connection_class=SimpleNamespace(connect=connect),
+        min_size=0 if spec.options.get("cold") else spec.capacity,
+        max_size=spec.capacity + spec.overflow,
+        timeout=spec.timeout or 30,
+        open=False,
+    )
+    pool.open(wait=True)
+    return Driver(pool.getconn, pool.putconn, {"with connection()": pool.connection}, close=pool.close)
+
+
+def dbutils(spec: Spec) -> Driver:
+    if spec.timeout:
+        raise Unsuitable("has no timeout")
+    # It wants a DB-API module, to know its errors and its thread safety.
+    errors = dict.fromkeys(("OperationalError", "InterfaceError", "InternalError"), OSError)
+    module = need("psycopg2") if spec.dsn else SimpleNamespace(connect=spec.open, threadsafety=2, **errors)
+    pool = need("dbutils.pooled_db").PooledDB(
+        module,
+        maxcached=spec.capacity,
+        maxconnections=spec.capacity + spec.overflow,
+        blocking=True,
+        **{"dsn": spec.dsn} if spec.dsn else {},
+    )
+    return Driver(pool.connection, methodcaller("close"), {"with connection()": pool.connection}, close=pool.close)
+
+
+def cuttlepool(spec: Spec) -> Driver:
+    module = need("cuttlepool")
+    # Some releases warn of a deprecation of their own at every take.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="cuttlepool")
+
+    class Pool(module.CuttlePool):  # type: ignore[misc, name-defined]
+        def normalize_resource(self, resource: Any) -> None:
+            resource.rollback()
+
+        def ping(self, resource: Any) -> bool:
+            return not resource.closed
+
+    pool = Pool(spec.open, spec.capacity, overflow=spec.overflow, timeout=spec.timeout)
+    return Driver(pool.get_resource, methodcaller("close"), {"with get_resource()": pool.get_resource})
+
+
+def generic_connection_pool(spec: Spec) -> Driver:
+    module = need("generic_connection_pool.threading")
+
+    class Manager(module.BaseConnectionManager):  # type: ignore[misc, name-defined]
+        def create(self, endpoint: str, timeout: float | None = None) -> Any:
+            return spec.open()
+
+        def dispose(self, endpoint: str, conn: Any, timeout: float | None = None) -> None:
+            conn.close()
+
+        def on_release(self, endpoint: str, conn: Any) -> None:
+            conn.rollback()
+
+    most = spec.capacity + spec.overflow
+    pool = module.ConnectionPool(
+        Manager(), min_idle=spec.capacity, max_size=most, total_max_size=most, acquire_timeout=spec.timeout
+    )
+    # One endpoint; the default argument spares a lookup, not a call.
+    return Driver(
+        lambda: pool.acquire("stub"),
+        lambda connection: pool.release(connection, "stub"),
+        {"with connection()": lambda: pool.connection("stub")},
+        close=pool.close,
+    )
+
+
+def queuepool(spec: Spec) -> Driver:
+    package = need("queuepool")
+    options = {name: value for name, value in spec.options.items() if name != "cold"}
+    pool = package.Pool(
+        "bench",
+        spec.capacity,
+        max_usage_count=None,
+        open=spec.open,
+        overflow=spec.overflow,
+        timeout=spec.timeout,
+        **options,
+    )
+    return Driver(
+        pool.take,
+        pool.put,
+        {"with take()": pool.take, "with get()": pool.get, "with lease()": pool.lease},
+        {"take, put": (pool.take, pool.put), "acquire, release": (pool.acquire, pool.release)},
+        close=pool.close,
+        resource=attrgetter("resource"),
+        sweep=pool.recycle,
+    )
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "queuepool": queuepool,
+    "queuepool-1.3.2": queuepool_1_3_2,
+    "psycopg2.pool": psycopg2_pool,
+    "sqlalchemy-fifo": lambda spec: sqlalchemy(spec, lifo=False),
+    "sqlalchemy-lifo": lambda spec: sqlalchemy(spec, lifo=True),
+    "psycopg_pool": psycopg_pool,
+    "dbutils": dbutils,
+    "cuttlepool": cuttlepool,
+    "generic-connection-pool": generic_connection_pool,
+    "lifoqueue-pool": lifoqueue_pool,
+    "bare-queue": bare_queue,
+    "bare-list": bare_list,
+}
+POOLS = tuple(peer for peer in ADAPTERS if not peer.startswith("bare"))
+"""Those that open what they lend; the bare ones are limits."""

@@ -1,0 +1,8 @@
+"""All scenarios, in the order in which they are run and reported."""
+
+from __future__ import annotations
+
+from . import threads
+from .measure import Scenario
+
+SCENARIOS: tuple[Scenario, ...] = (*threads.SCENARIOS,)

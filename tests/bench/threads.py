@@ -1,0 +1,257 @@
+"""Thread scenarios on a stub: cycle, contention, sweep."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import repeat
+from time import perf_counter
+from typing import Any
+
+from .measure import (
+    Case,
+    Figures,
+    Metric,
+    Recorder,
+    Scenario,
+    Unsuitable,
+    best_time,
+    waiting_figures,
+)
+from .peers import ADAPTERS, Driver, Spec
+from .stub import Opener
+
+MICRO, MILLI = 1e6, 1e3
+JOIN_TIMEOUT = 60.0
+
+
+def make(peer: str, spec: Spec) -> Driver:
+    return ADAPTERS[peer](spec)
+
+
+def spin_with(context: Callable[[], Any]) -> Callable[[int], None]:
+    def spin(count: int) -> None:
+        for _ in repeat(None, count):
+            with context():
+                pass
+
+    return spin
+
+
+def spin_pair(take: Callable[[], Any], put: Callable[[Any], object]) -> Callable[[int], None]:
+    def spin(count: int) -> None:
+        for _ in repeat(None, count):
+            put(take())
+
+    return spin
+
+
+def spins(driver: Driver) -> dict[str, Callable[[int], None]]:
+    """Each handle style of a peer; a peer without a context manager is used as take and put."""
+    styles = {style: spin_with(context) for style, context in driver.styles.items()}
+    pairs = {style: spin_pair(*pair) for style, pair in driver.pairs.items()}
+    return styles | pairs or {"get, put": spin_pair(driver.take, driver.put)}
+
+
+def measure_cycle(peer: str, case: Case) -> Figures:
+    """Nanoseconds matter here: the loop holds nothing but the peer's own calls."""
+    driver = make(peer, Spec(4, Opener(), options=case["options"]))
+    try:
+        styles = spins(driver)
+        wanted = case["style"] or next(iter(styles))
+        if wanted not in styles:
+            return {}
+        return {"cycle": best_time(styles[wanted], case["count"], case["repeats"])}
+    finally:
+        driver.close()
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Run ``work(number)`` in so many threads; whoever does not come back is an error of the peer."""
+    failures: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    give_up_at = time.monotonic() + JOIN_TIMEOUT
+    for thread in threads:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    stuck = sum(thread.is_alive() for thread in threads)
+    if stuck:
+        raise TimeoutError(f"{stuck} of {count} threads hang")
+    if failures:
+        raise failures[0]
+
+
+def contend(
+    driver: Driver, threads: int, duration: float, work: Callable[[Any], object] | None, room: int
+) -> dict[str, float]:
+    """So many threads take, work and put until the time is over. A wait that outlasts the time counts in full."""
+    recorders = [Recorder(room) for _ in range(threads)]
+    started_at: list[float] = []
+    barrier = threading.Barrier(threads, action=lambda: started_at.append(perf_counter()))
+    errors: list[Exception] = []
+    take, put = driver.take, driver.put
+
+    def loop(number: int) -> None:
+        recorder = recorders[number]
+        barrier.wait(JOIN_TIMEOUT)
+        end_at = started_at[0] + duration
+        asked_at = perf_counter()
+        while asked_at < end_at:
+            try:
+                taken = take()
+            except Exception as error:  # a pool that gives up on a waiter: that is counted, not hidden
+                recorder.errors += 1
+                errors.append(error)
+                recorder.add(perf_counter() - asked_at)
+            else:
+                taken_at = perf_counter()
+                recorder.add(taken_at - asked_at)
+                if taken_at < end_at:
+                    recorder.served += 1
+                if work is not None:
+                    work(taken)
+                put(taken)
+            asked_at = perf_counter()
+
+    gc.collect()
+    in_threads(threads, loop)
+    if errors and not any(recorder.served for recorder in recorders):
+        raise errors[0]
+    return waiting_figures(recorders, duration)
+
+
+def measure_contention(peer: str, case: Case) -> Figures:
+    if peer == "bare-list":
+        raise Unsuitable("cannot wait")
+    hold, duration = case["hold"], case["duration"]
+    driver = make(peer, Spec(case["slots"], Opener()))
+    try:
+        room = int(2 * duration / hold) + 100 if hold else 200_000
+        return contend(driver, case["threads"], duration, (lambda _: time.sleep(hold)) if hold else None, room)
+    finally:
+        driver.close()
+
+
+class Aged:
+    """A pool of open, idle slots, some of which a sweep will find due."""
+
+    def __init__(self, peer: str, slots: int, due: int, slow_close: float) -> None:
+        self.opener = Opener(before_close=lambda: time.sleep(slow_close))
+        self.late = 0.0
+        options = {"clock": lambda: time.monotonic() + self.late, "max_open_time": None, "jitter": 0}
+        self.driver = make(peer, Spec(slots, self.opener, options=options))
+        taken = [self.driver.take() for _ in range(slots)]
+        for one in taken[:due]:
+            self.driver.put(one)
+        self.late = 400.0
+        for one in taken[due:]:
+            self.driver.put(one)
+        if peer == "queuepool-1.3.2":
+            # Its clock is the wall's and cannot be set: date the slots back instead.
+            for one in taken[:due]:
+                one._lastUsed -= timedelta(seconds=400)
+
+
+def measure_sweep(peer: str, case: Case) -> Figures:
+    """Threads that take and put once every half millisecond, while one sweep closes what is due."""
+    slots, due = case["slots"], case["due"]
+    aged = Aged(peer, slots, due, case["close"])
+    driver = aged.driver
+    sweep = driver.sweep or (lambda: time.sleep(due * case["close"]))
+    over = threading.Event()
+    recorders = [Recorder(100_000) for _ in range(case["takers"])]
+
+    def taker(recorder: Recorder) -> None:
+        while not over.is_set():
+            asked_at = perf_counter()
+            taken = driver.take()
+            recorder.add(perf_counter() - asked_at)
+            driver.put(taken)
+            time.sleep(0.0005)
+
+    def work(number: int) -> None:
+        if number < len(recorders):
+            taker(recorders[number])
+        else:
+            try:
+                sweep()
+            finally:
+                over.set()
+
+    gc.collect()
+    # The bench's own ten thousand stubs are not what a collection should look through.
+    gc.freeze()
+    try:
+        begun_at = perf_counter()
+        in_threads(len(recorders) + 1, work)
+        lasted = perf_counter() - begun_at
+    finally:
+        gc.unfreeze()
+    closed = aged.opener.opened - aged.opener.open_now
+    aged.opener.before_close = lambda: None
+    driver.close()
+    return waiting_figures(recorders, lasted) | {"closed": float(closed), "sweep": lasted}
+
+
+def _cycle_cases(count: int, repeats: int) -> list[Case]:
+    common = {"count": count, "repeats": repeats}
+    styles = ("take, put", "with get()", "acquire, release", "with lease()")
+    return [
+        Case("usual form", {"style": "", "options": {}} | common),
+        *(Case(style, {"style": style, "options": {}} | common) for style in styles),
+    ]
+
+
+def _contention_case(threads: int, slots: int, hold: float, duration: float) -> Case:
+    label = f"{threads} threads, {slots} slots, {f'{hold * MILLI:g} ms' if hold else 'no'} hold"
+    return Case(label, {"threads": threads, "slots": slots, "hold": hold, "duration": duration})
+
+
+WAITS = tuple(Metric(name, "ms", MILLI) for name in ("max", "p50", "p99", "p99.9"))
+FULL = ((4, 4, 0.0), (16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
+
+CYCLE = Scenario(
+    "cycle",
+    "One thread takes and puts a stub",
+    [Metric("cycle", "µs", MICRO)],
+    _cycle_cases(20_000, 5),
+    _cycle_cases(2_000, 3),
+    tuple(ADAPTERS),
+    measure_cycle,
+    limit="bare-queue",
+    note="psycopg2.pool never waits: it raises when all are taken. The bare ones open, count and check nothing.",
+)
+CONTENTION = Scenario(
+    "contention",
+    "More threads than slots",
+    [Metric("throughput", "/s", more_is_better=True), *WAITS, Metric("jain", more_is_better=True), Metric("errors")],
+    [_contention_case(*row, 3.0) for row in FULL],
+    [_contention_case(16, 4, 0.001, 0.3)],
+    tuple(peer for peer in ADAPTERS if peer not in ("bare-list", "bare-queue")),
+    measure_contention,
+    limit="lifoqueue-pool",
+    note="psycopg2.pool cannot wait: a Semaphore stands before it. Throughput counts what was served in time.",
+)
+SWEEP = Scenario(
+    "sweep",
+    "Takes while a sweep closes slowly",
+    [*WAITS, Metric("sweep", "s"), Metric("closed")],
+    [Case("10,000 slots, 100 due, 50 ms close", {"slots": 10_000, "due": 100, "close": 0.05, "takers": 2})],
+    [Case("1,000 slots, 10 due, 20 ms close", {"slots": 1_000, "due": 10, "close": 0.02, "takers": 2})],
+    ("queuepool", "queuepool-1.3.2", "lifoqueue-pool"),
+    measure_sweep,
+    limit="lifoqueue-pool",
+    note="lifoqueue-pool sweeps nothing: its waits are those of this machine. No other peer has a sweep to call.",
+)
+SCENARIOS = (CYCLE, CONTENTION, SWEEP)
