@@ -20,7 +20,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round: does everything run?")
     parser.add_argument("--scenario", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="NAME", help=", ".join(PEERS))
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (default: 5, quick: 1)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default: 3, quick: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the peers")
     parser.add_argument("--out", type=Path, help="folder for bench.txt, bench.rst, bench.json and the pictures")
     parser.add_argument("--cache", type=Path, help="folder that keeps queuepool 1.3.2 (default: fetched anew)")
@@ -32,7 +32,7 @@ def main(given: Sequence[str] | None = None) -> None:
     if options.cache:
         os.environ["QUEUEPOOL_BENCH_CACHE"] = str(options.cache)
     chosen = [scenario for scenario in SCENARIOS if scenario.name in options.scenario]
-    rounds = options.rounds or (1 if options.quick else 5)
+    rounds = options.rounds or (1 if options.quick else 3)
     results = run(chosen, rounds=rounds, quick=options.quick, peers=options.peers, seed=options.seed)
     print(report.text(chosen, results))
     if options.out:

@@ -7,11 +7,12 @@ cost of the adapter. ``Missing`` and ``Unsuitable`` say why a peer stays out.
 from __future__ import annotations
 
 import importlib
+import math
 import queue
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter, methodcaller
 from types import SimpleNamespace
 from typing import Any
@@ -28,9 +29,19 @@ class Spec:
     open: Callable[..., Any]
     overflow: int = 0
     timeout: float | None = None
+    minimum: int | None = None
+    """Resources that the peers which open ahead keep open; None for all of ``capacity``."""
     dsn: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for queuepool's constructor alone."""
+
+    @property
+    def maximum(self) -> int:
+        return self.capacity + self.overflow
+
+    @property
+    def ahead(self) -> int:
+        return self.capacity if self.minimum is None else self.minimum
 
 
 def same(taken: Any) -> Any:
@@ -116,10 +127,10 @@ def queuepool_1_3_2(spec: Spec) -> Driver:
 def psycopg2_pool(spec: Spec) -> Driver:
     module = need("psycopg2.pool")
     factory = {} if spec.dsn else {"connection_factory": spec.open}
-    # minconn = maxconn: above minconn it would close whatever is returned. A Semaphore, because it never waits.
+    # What is returned above minconn it closes. A Semaphore stands before it, because it raises instead of waiting.
     dsn = spec.dsn or "host=stub"
-    pool = module.ThreadedConnectionPool(spec.capacity, spec.capacity + spec.overflow, dsn, **factory)
-    free = threading.Semaphore(spec.capacity + spec.overflow)
+    pool = module.ThreadedConnectionPool(spec.ahead, spec.maximum, dsn, **factory)
+    free = threading.Semaphore(spec.maximum)
 
     def take() -> Any:
         if not free.acquire(timeout=spec.timeout):
@@ -151,8 +162,8 @@ def psycopg_pool(spec: Spec) -> Driver:
     pool = module.ConnectionPool(
         spec.dsn or "",
         connection_class=SimpleNamespace(connect=connect),
-        min_size=0 if spec.options.get("cold") else spec.capacity,
-        max_size=spec.capacity + spec.overflow,
+        min_size=spec.ahead,
+        max_size=spec.maximum,
         timeout=spec.timeout or 30,
         open=False,
     )
@@ -169,7 +180,7 @@ def dbutils(spec: Spec) -> Driver:
     pool = need("dbutils.pooled_db").PooledDB(
         module,
         maxcached=spec.capacity,
-        maxconnections=spec.capacity + spec.overflow,
+        maxconnections=spec.maximum,
         blocking=True,
         **{"dsn": spec.dsn} if spec.dsn else {},
     )
@@ -188,7 +199,8 @@ def cuttlepool(spec: Spec) -> Driver:
         def ping(self, resource: Any) -> bool:
             return not resource.closed
 
-    pool = Pool(spec.open, spec.capacity, overflow=spec.overflow, timeout=spec.timeout)
+    whole_seconds = None if spec.timeout is None else math.ceil(spec.timeout)
+    pool = Pool(spec.open, spec.capacity, overflow=spec.overflow, timeout=whole_seconds)
     return Driver(pool.get_resource, methodcaller("close"), {"with get_resource()": pool.get_resource})
 
 
@@ -205,9 +217,8 @@ def generic_connection_pool(spec: Spec) -> Driver:
         def on_release(self, endpoint: str, conn: Any) -> None:
             conn.rollback()
 
-    most = spec.capacity + spec.overflow
     pool = module.ConnectionPool(
-        Manager(), min_idle=spec.capacity, max_size=most, total_max_size=most, acquire_timeout=spec.timeout
+        Manager(), min_idle=spec.ahead, max_size=spec.maximum, total_max_size=spec.maximum, acquire_timeout=spec.timeout
     )
     # One endpoint; the default argument spares a lookup, not a call.
     return Driver(
@@ -220,7 +231,6 @@ def generic_connection_pool(spec: Spec) -> Driver:
 
 def queuepool(spec: Spec) -> Driver:
     package = need("queuepool")
-    options = {name: value for name, value in spec.options.items() if name != "cold"}
     pool = package.Pool(
         "bench",
         spec.capacity,
@@ -228,7 +238,7 @@ def queuepool(spec: Spec) -> Driver:
         open=spec.open,
         overflow=spec.overflow,
         timeout=spec.timeout,
-        **options,
+        **spec.options,
     )
     return Driver(
         pool.take,
@@ -257,3 +267,22 @@ ADAPTERS: dict[str, Adapter] = {
 }
 POOLS = tuple(peer for peer in ADAPTERS if not peer.startswith("bare"))
 """Those that open what they lend; the bare ones are limits."""
+
+
+def observed() -> dict[str, Any]:
+    return {"observer": need("queuepool").Observer()}
+
+
+def checked() -> dict[str, Any]:
+    return {"check": lambda resource: True}
+
+
+OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {"observer": observed, "check": checked}
+"""What stands behind the plus sign in ``queuepool+observer``."""
+
+
+def make(peer: str, spec: Spec) -> Driver:
+    name, _, option = peer.partition("+")
+    if option:
+        spec = replace(spec, options={**spec.options, **OPTIONS[option]()})
+    return ADAPTERS[name](spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import threads
+from . import aio, bursts, scale, threads
 from .measure import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (*threads.SCENARIOS,)
+SCENARIOS: tuple[Scenario, ...] = (*threads.SCENARIOS, *bursts.SCENARIOS, *scale.SCENARIOS, *aio.SCENARIOS)

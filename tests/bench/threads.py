@@ -21,15 +21,11 @@ from .measure import (
     best_time,
     waiting_figures,
 )
-from .peers import ADAPTERS, Driver, Spec
+from .peers import ADAPTERS, Driver, Spec, make
 from .stub import Opener
 
 MICRO, MILLI = 1e6, 1e3
 JOIN_TIMEOUT = 60.0
-
-
-def make(peer: str, spec: Spec) -> Driver:
-    return ADAPTERS[peer](spec)
 
 
 def spin_with(context: Callable[[], Any]) -> Callable[[int], None]:
@@ -213,7 +209,7 @@ def _cycle_cases(count: int, repeats: int) -> list[Case]:
     ]
 
 
-def _contention_case(threads: int, slots: int, hold: float, duration: float) -> Case:
+def contention_case(threads: int, slots: int, hold: float, duration: float) -> Case:
     label = f"{threads} threads, {slots} slots, {f'{hold * MILLI:g} ms' if hold else 'no'} hold"
     return Case(label, {"threads": threads, "slots": slots, "hold": hold, "duration": duration})
 
@@ -227,7 +223,7 @@ CYCLE = Scenario(
     [Metric("cycle", "µs", MICRO)],
     _cycle_cases(20_000, 5),
     _cycle_cases(2_000, 3),
-    tuple(ADAPTERS),
+    (*ADAPTERS, "queuepool+observer", "queuepool+check"),
     measure_cycle,
     limit="bare-queue",
     note="psycopg2.pool never waits: it raises when all are taken. The bare ones open, count and check nothing.",
@@ -236,8 +232,8 @@ CONTENTION = Scenario(
     "contention",
     "More threads than slots",
     [Metric("throughput", "/s", more_is_better=True), *WAITS, Metric("jain", more_is_better=True), Metric("errors")],
-    [_contention_case(*row, 3.0) for row in FULL],
-    [_contention_case(16, 4, 0.001, 0.3)],
+    [contention_case(*row, 3.0) for row in FULL],
+    [contention_case(16, 4, 0.001, 0.3)],
     tuple(peer for peer in ADAPTERS if peer not in ("bare-list", "bare-queue")),
     measure_contention,
     limit="lifoqueue-pool",
