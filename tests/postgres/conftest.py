@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pytest
 
+from .proxy import Proxy
 from .server import PgBouncer, Postgres, Server, Unavailable, any_server
 
 
@@ -76,3 +77,14 @@ def pgbouncer(own_postgres: Server) -> Iterator[PgBouncer]:
         pytest.skip(str(error))
     with closing(bouncer):
         yield bouncer
+
+
+@pytest.fixture
+def proxy(database: Postgres) -> Iterator[Proxy]:
+    """A proxy before `database`."""
+    try:
+        opened = Proxy(database)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    with closing(opened):
+        yield opened
