@@ -10,8 +10,9 @@ from typing import Protocol
 
 import pytest
 
+from .pgbouncer import PgBouncer
 from .proxy import Proxy
-from .server import PgBouncer, Postgres, Server, Unavailable, any_server
+from .server import Postgres, Server, Unavailable, any_server
 
 
 class MakePostgres(Protocol):

@@ -10,7 +10,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from .server import Postgres, Unavailable, free_port
+from local_postgres import free_port
+
+from .server import Postgres, Unavailable
 
 Direction = Literal["to_server", "to_client"]
 Ending = Literal["close", "reset"]

@@ -1,44 +1,29 @@
-"""PostgreSQL servers for the tests: any one that a DSN names, and one of our own that a test may kill, freeze and configure."""
+"""PostgreSQL servers for the tests: any that a DSN names, and one's own, to kill and configure."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import secrets
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg2
+from local_postgres import LocalServer
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 from psycopg2.sql import SQL, Identifier, Literal
 
-sys.path.append(str(Path(__file__).parents[2] / "examples"))  # where it lies, for examples work without the tests
+from .processes import Watchdog, is_known, living, send, wait_until
 
-from local_postgres import LocalServer, free_port
-
-ADMIN = "queuepool-admin"  # the harness's own connections, by application_name: never counted, never terminated
+# The harness's own connections, by application_name: never counted, never terminated.
+ADMIN = "queuepool-admin"
 ASKED = "asked_for_password"  # the members of this role have to give one
 
 
 class Unavailable(Exception):
     """What a test needs is not to be had here; the text says why, for the skip."""
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 15.0) -> None:
-    """Return as soon as `condition()` is true; fail, naming `what` was awaited, when `timeout` seconds pass first."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout} s in vain until {what}")
-        time.sleep(0.005)
 
 
 class Postgres:
@@ -78,8 +63,8 @@ class Postgres:
     def backend_pids(self) -> list[int]:
         """Return the pids of the database's client backends, oldest first, without those of `admin` connections."""
         rows = self.execute(
-            "select pid from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
-            " and application_name <> %s order by backend_start",
+            "select pid from pg_stat_activity where datname = current_database()"
+            " and backend_type = 'client backend' and application_name <> %s order by backend_start",
             [ADMIN],
         )
         return [pid for (pid,) in rows]
@@ -87,19 +72,18 @@ class Postgres:
     def connection_count(self) -> int:
         return len(self.backend_pids())
 
-    def wait_for_connections(self, count: int, timeout: float = 15.0) -> None:
-        """Wait until `count` connections are open: the server notices a client's close a moment after it."""
-        wait_until(lambda: self.connection_count() == count, f"{count} connections are open", timeout)
+    def wait_for_connections(self, count: int) -> None:
+        """Wait until so many connections are open: the server notices a close a moment after it."""
+        wait_until(lambda: self.connection_count() == count, f"{count} connections are open")
 
     def terminate_backends(self, *pids: int) -> int:
-        """Terminate these backends, by default all that `backend_pids` gives; return how many once they are gone."""
+        """Terminate these backends, by default all of `backend_pids`; once gone, return how many."""
         doomed = list(pids) or self.backend_pids()
         self.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) as pid", [doomed])
-        wait_until(lambda: not set(doomed) & set(self.backend_pids()), "the terminated backends are gone")
+        wait_until(lambda: not {*doomed} & {*self.backend_pids()}, "the terminated are gone")
         return len(doomed)
 
     def create_database(self, name: str) -> Postgres:
-        # Since PostgreSQL 15 the default strategy writes the copy to the log; template0 is small, so that this is the fast one.
         self.execute(SQL("create database {} template template0").format(Identifier(name)))
         return Postgres(self.dsn(dbname=name))
 
@@ -108,12 +92,15 @@ class Postgres:
 
 
 class Server(Postgres):
-    """A server of one's own, for a test that kills, restarts, freezes or reconfigures it. Settings are PostgreSQL's."""
+    """A server of one's own, to be killed, restarted, frozen and configured.
+
+    The settings are PostgreSQL's.
+    """
 
     def __init__(self, local: LocalServer | None = None, /, **settings: object) -> None:
-        super().__init__("")  # known as soon as the server has a port
         self.local = local or _Primary(**settings)
-        self._thaw: Watchdog | None = None
+        self._watchdogs: list[Watchdog] = []  # one for each freeze, to thaw what it froze
+        super().__init__(self.local.dsn)
 
     @property
     def pid(self) -> int:
@@ -126,38 +113,31 @@ class Server(Postgres):
 
     def start(self) -> None:
         self.local.start()
-        self._dsn = self.local.dsn
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; `mode` is fast (sessions are ended) or immediate (as in a crash)."""
-        if self.local.process is not None:
-            self.local.process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
-            self.local.process.wait(15)
-            self.local.process = None
+        self.local.stop(mode)
 
     def restart(self, mode: str = "fast") -> None:
         self.stop(mode)
         self.start()
 
     def kill(self) -> None:
-        """Kill the postmaster and all backends, as the kernel does when memory runs out; return once they are gone."""
+        """Kill the postmaster and all backends, as when memory runs out; return once they are gone."""
         family = [self.pid, *self._children()]
-        for pid in family:
-            _signal(pid, signal.SIGKILL)
+        send(signal.SIGKILL, family)
         if self.local.process is not None:
             self.local.process.wait(15)
             self.local.process = None
-        wait_until(lambda: not set(family) & _living().keys(), "the killed processes are gone")
+        wait_until(lambda: not {*family} & living().keys(), "the killed processes are gone")
 
     def close(self) -> None:
         """Stop the server and delete its files."""
         self.thaw()
-        if os.name == "posix" and os.getpid() == self.local.owner:
-            self.stop("immediate")  # quicker than the guard, who asks pg_ctl
         self.local.close()
 
-    def wait_until_ready(self, timeout: float = 15.0) -> None:
-        """Wait until the server accepts connections, as it does a moment after a crash of a backend."""
+    def wait_until_ready(self) -> None:
+        """Wait until the server accepts connections, as it does some time after `kill_backend`."""
 
         def answers() -> bool:
             try:
@@ -166,34 +146,38 @@ class Server(Postgres):
                 return False
             return True
 
-        wait_until(answers, "the server accepts connections", timeout)
+        wait_until(answers, "the server accepts connections")
 
     # Backends
 
     def kill_backend(self, pid: int) -> None:
-        """Kill one backend. The server takes this for a crash: it ends all other sessions and recovers."""
+        """Kill one backend; the server takes it for a crash, ends all other sessions and recovers.
+
+        On return it has noticed: no connection succeeds before the recovery is over.
+        """
         self._check_is_backend(pid)
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: pid not in _living(), f"backend {pid} is gone")
+        wait_until(lambda: not is_known(pid), f"the server has buried backend {pid}")
 
     def freeze_backend(self, pid: int, limit: float = 60.0) -> None:
-        """Stop one backend in its tracks, until `thaw`, the end of this process, or for `limit` seconds."""
+        """Stop one backend in its tracks, as `freeze` does with all."""
         self._check_is_backend(pid)
-        self._freeze([pid], limit)
+        self._freeze([pid], self._new_watchdog(limit))
 
     def freeze(self, limit: float = 60.0) -> None:
-        """Stop the postmaster and all backends in their tracks, until `thaw`, the end of this process, or for `limit` seconds.
+        """Stop the postmaster and all backends in their tracks.
 
-        Connections to a frozen server are still accepted, by the kernel, but nobody answers.
+        They go on at a `thaw`, at the end of this process, and after `limit` seconds. Meanwhile
+        the kernel still accepts connections to the server, but nobody answers.
         """
-        self._freeze([self.pid], limit)  # the parent first, so that no more children come
-        self._freeze(self._children(), limit)
+        watchdog = self._new_watchdog(limit)
+        self._freeze([self.pid], watchdog)  # the parent first, so that no more children come
+        self._freeze(self._children(), watchdog)
 
     def thaw(self) -> None:
         """Let all that is frozen go on."""
-        if self._thaw is not None:
-            self._thaw.fire()
-            self._thaw = None
+        while self._watchdogs:
+            self._watchdogs.pop().fire()
 
     @contextmanager
     def frozen(self, limit: float = 60.0) -> Iterator[None]:
@@ -206,7 +190,7 @@ class Server(Postgres):
     # Configuration
 
     def configure(self, **settings: object) -> None:
-        """Change settings (None: back to the default), by a reload, or by a restart where one of them needs it."""
+        """Change settings (None: back to the default), by a reload, or a restart if one needs it."""
         for name, value in settings.items():
             self.local.settings[name] = value
             if value is None:
@@ -224,10 +208,11 @@ class Server(Postgres):
         """Have the server read its configuration; return once new connections obey it."""
         [(before,)] = self.execute("select pg_conf_load_time()")
         self.execute("select pg_reload_conf()")
-        wait_until(lambda: self.execute("select pg_conf_load_time() > %s", [before]) == [(True,)], "the reload is done")
+        query = "select 1 where pg_conf_load_time() > %s"
+        wait_until(lambda: self.execute(query, [before]), "the reload is done")
 
     def create_role(self, name: str, password: str | None = None) -> Postgres:
-        """Create an ordinary role; return the server as this role reaches it. Only one with a password is asked for it.
+        """Create an ordinary role; return the server as it reaches it. A password makes it asked for.
 
         Tests that exhaust `max_connections` need one, for the superuser may use the last connections too.
         """
@@ -238,22 +223,6 @@ class Server(Postgres):
             role += SQL(" password {} in role {}").format(Literal(password), Identifier(ASKED))
         self.execute(role)
         return Postgres(self.dsn(user=name, password=password))
-
-    def enable_tls(self) -> Path:
-        """Offer TLS; return the certificate, which is its own authority and good for localhost and 127.0.0.1."""
-        if "ssl" not in self.local.run("pg_config", "--configure"):
-            raise Unavailable(f"the server in {self.local.programs} is built without TLS")
-        if not shutil.which("openssl"):
-            raise Unavailable("no openssl to make a certificate with")
-        certificate, key = self.local.directory / "server.crt", self.local.directory / "server.key"
-        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-        subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-        key.chmod(0o600)
-        if self.local.uid is not None and self.local.gid is not None:
-            os.chown(key, self.local.uid, self.local.gid)
-        self.configure(ssl="on", ssl_cert_file=certificate, ssl_key_file=key)
-        return certificate
 
     # Replication
 
@@ -274,19 +243,25 @@ class Server(Postgres):
         assert self.execute("select pg_promote()") == [(True,)], "the standby was not promoted"
 
     def _children(self) -> list[int]:
-        return [pid for pid, process in _living().items() if process.parent == self.pid]
+        return [pid for pid, process in living().items() if process.parent == self.pid]
 
     def _check_is_backend(self, pid: int) -> None:
         if pid not in self._children():
             raise ValueError(f"{pid} is no backend of this server")
 
-    def _freeze(self, pids: list[int], limit: float) -> None:
-        self._thaw = self._thaw or Watchdog(signal.SIGCONT, limit)
-        for pid in pids:
-            self._thaw.watch(pid)
-            _signal(pid, signal.SIGSTOP)
-        stopped = ("T", "")
-        wait_until(lambda: all(_state(pid) in stopped for pid in pids), f"the processes {pids} are stopped")
+    def _new_watchdog(self, limit: float) -> Watchdog:
+        self._watchdogs.append(Watchdog(signal.SIGCONT, limit))
+        return self._watchdogs[-1]
+
+    def _freeze(self, pids: list[int], watchdog: Watchdog) -> None:
+        watchdog.watch(pids)  # before they stop, for this process may be killed at any moment
+        send(signal.SIGSTOP, pids)
+
+        def stopped() -> bool:
+            processes = living()
+            return all(pid not in processes or processes[pid].state == "T" for pid in pids)
+
+        wait_until(stopped, f"the processes {pids} are stopped")
 
 
 class _Primary(LocalServer):
@@ -309,126 +284,9 @@ class _Standby(LocalServer):
         self.run("pg_basebackup", f"--pgdata={self.data}", f"--dbname={self._primary.dsn}", *follow, *quick)
 
 
-class PgBouncer(Postgres):
-    """A PgBouncer before a server, in transaction mode unless `settings` say otherwise."""
-
-    def __init__(self, server: Server, **settings: object) -> None:
-        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
-        if program is None:
-            raise Unavailable("no pgbouncer on PATH")
-        port = free_port()
-        super().__init__(server.dsn(port=port))
-        settings = {
-            "listen_addr": "127.0.0.1",
-            "listen_port": port,
-            "unix_socket_dir": "",
-            "auth_type": "any",
-            "pool_mode": "transaction",
-            **settings,
-        }
-        configuration = server.local.directory / f"pgbouncer-{port}.ini"
-        lines = ["[databases]", f"* = host=127.0.0.1 port={server.local.port} user=postgres", "[pgbouncer]"]
-        lines += [f"{name} = {value}" for name, value in settings.items()]
-        configuration.write_text("\n".join(lines) + "\n")
-        log = configuration.with_suffix(".log")
-        with open(log, "wb") as output:
-            self._process = subprocess.Popen(
-                [program, "-q", str(configuration)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                user=server.local.uid,
-                group=server.local.gid,
-                start_new_session=True,
-            )
-        self._guard = Watchdog(signal.SIGKILL)
-        self._guard.watch(self._process.pid)
-        try:
-            wait_until(self._listens, "pgbouncer listens")
-        except BaseException as error:
-            self.close()
-            raise RuntimeError(f"pgbouncer did not start:\n{log.read_text(errors='replace')[-4000:]}") from error
-
-    def _listens(self) -> bool:
-        if self._process.poll() is not None:
-            raise ChildProcessError("pgbouncer has ended")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", int(self.kwargs()["port"]))) == 0
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(15)
-        self._guard.dismiss()
-
-
-class Watchdog:
-    """A process that signals others when told to, when this one is gone, however it went, or when `limit` seconds are over."""
-
-    CODE = """
-import os, select, sys, time
-number, limit = int(sys.argv[1]), float(sys.argv[2])
-until, text = time.monotonic() + limit, b""
-while not text.endswith(b"fire\\n") and select.select([0], [], [], max(0, min(1e6, until - time.monotonic())))[0]:
-    more = os.read(0, 4096)
-    text += more or b"fire\\n"
-for pid in text.split()[: -1 if text.endswith(b"fire\\n") else None]:
-    try:
-        os.kill(int(pid), number)
-    except ProcessLookupError:
-        pass
-"""
-
-    def __init__(self, number: signal.Signals, limit: float = float("inf")) -> None:
-        command = [sys.executable, "-I", "-S", "-c", self.CODE, str(int(number)), str(limit)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
-
-    def watch(self, pid: int) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"%d\n" % pid)
-
-    def fire(self) -> None:
-        """Have the signals sent now; return when they are."""
-        self._process.communicate(b"fire\n")
-
-    def dismiss(self) -> None:
-        """End the watch and signal nobody."""
-        self._process.kill()
-        self._process.communicate()
-
-
-class _Process(NamedTuple):
-    parent: int
-    state: str  # a letter: T is stopped
-
-
-def _living() -> dict[int, _Process]:
-    """Return all processes by pid, without those that are dead and merely not yet buried by their parent."""
-    rows: list[list[str]] = []
-    if Path("/proc/self/stat").exists():
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):  # gone since
-                pid, _, rest = path.read_text(errors="replace").partition(" (")
-                state, parent = rest.rpartition(") ")[2].split()[:2]
-                rows.append([pid, parent, state])
-    else:
-        table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state="], check=True, capture_output=True, text=True)
-        rows += [line.split() for line in table.stdout.splitlines()]
-    return {int(pid): _Process(int(parent), state[0]) for pid, parent, state in rows if state[0] not in "ZX"}
-
-
-def _state(pid: int) -> str:
-    process = _living().get(pid)
-    return process.state if process else ""
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # it has ended by itself
-        os.kill(pid, number)
-
-
 @contextmanager
 def any_server() -> Iterator[Postgres]:
-    """Give the server that most tests share: the one named, else a container if asked for, else one of our own."""
+    """Give the server for tests to share: the one named, a container if asked for, or one's own."""
     dsn = os.environ.get("QUEUEPOOL_TEST_DSN")
     if dsn:
         yield Postgres(dsn)
@@ -444,7 +302,7 @@ def any_server() -> Iterator[Postgres]:
 
 
 def _engine_runs() -> bool:
-    if importlib.util.find_spec("docker") is None:
+    if importlib.util.find_spec("testcontainers") is None:
         return False
     import docker  # type: ignore[import-untyped,unused-ignore]
 
