@@ -1,0 +1,74 @@
+"""What is run before a change goes in, piece by piece: `nox --list`. `.ci/run` runs all of it.
+
+The sessions `tests` and `core` make an environment for each Python that is found. The others use the tools of the
+environment that nox itself runs in: `pip install -e ".[dev]"` brings nox and them.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.error_on_missing_interpreters = False  # in CI too: nox names what it skips
+nox.options.sessions = ["tests", "core-3.13t", "lint", "types", "build"]
+
+SETUP = configparser.ConfigParser(interpolation=None)
+SETUP.read(Path(__file__).with_name("setup.cfg"), encoding="utf-8")
+PYTHONS = re.findall(r":: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
+RUFF = "--config=.ci/ruff.toml"
+# What the core is tested with. psycopg2 is not among it, so that the tests which need it skip themselves.
+CORE_NEEDS = ["pytest>=8.2", "pytest-timeout", "hypothesis", "setuptools>=77"]
+NOT_CORE = ["--ignore=tests/postgres", "--ignore=tests/bench", "--ignore=tests/contrib"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=[*PYTHONS, "3.13t"])
+def core(session: nox.Session) -> None:
+    """The tests of the core, which must run where nothing else is installed, and without the GIL."""
+    session.install("-e", ".", *CORE_NEEDS)
+    session.run("pytest", *NOT_CORE, *session.posargs, env={"PYTHON_GIL": "0"} if _free_threaded(session) else {})
+
+
+def _free_threaded(session: nox.Session) -> bool:
+    return str(session.python).endswith("t")
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.run("ruff", "check", RUFF)
+    session.run("ruff", "format", "--check", RUFF)
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Types, by two checkers."""
+    session.run("mypy")
+    session.run("pyright", "--project", ".ci/pyrightconfig.json")
+
+
+@nox.session(venv_backend="none")
+def coverage(session: nox.Session) -> None:
+    """Every branch of the package is taken by a test."""
+    # The explorer of interleavings traces the code too, and one thread has room for one tracer.
+    session.run("coverage", "run", "-m", "pytest", "--ignore=tests/interleavings", "--ignore=tests/bench")
+    session.run("coverage", "report")
+
+
+@nox.session(venv_backend="none")
+def build(session: nox.Session) -> None:
+    """A source distribution, the wheel that is made from it, and what PyPI will say of both."""
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
