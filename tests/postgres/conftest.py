@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -21,7 +20,10 @@ class MakePostgres(Protocol):
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The server that tests share and leave healthy. Its type offers nothing that would harm the others."""
+    """The server that tests share and leave healthy: its type offers nothing to harm it with.
+
+    Each process of pytest-xdist has one of its own.
+    """
     with ExitStack() as stack:
         try:
             server = stack.enter_context(any_server())
@@ -32,7 +34,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[Postgres]:
-    """A fresh database on the shared server, dropped afterwards with whatever is still connected to it."""
+    """A fresh database on the shared server, dropped afterwards whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
     yield postgres.create_database(name)
     postgres.drop_database(name)
@@ -40,9 +42,10 @@ def database(postgres: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture
 def make_postgres() -> Iterator[MakePostgres]:
-    """Make started servers, with the settings given, that the test may break at will."""
-    if os.environ.get("QUEUEPOOL_TEST_DSN"):
-        pytest.skip("QUEUEPOOL_TEST_DSN names the server, and this test needs one that it may break")
+    """Make started servers, with the settings given, that the test may break at will.
+
+    They are always one's own: neither a server that a DSN names nor a container may be broken so.
+    """
     with ExitStack() as stack:
 
         def make(**settings: object) -> Server:

@@ -1,4 +1,4 @@
-"""A TCP proxy between a test and its server, which passes on what it gets, or does what networks do instead."""
+"""A TCP proxy between a test and its server, which does what networks do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from local_postgres import free_port
 
@@ -16,7 +16,8 @@ from .server import Postgres, Unavailable
 
 Direction = Literal["to_server", "to_client"]
 Ending = Literal["close", "reset"]
-T = TypeVar("T")
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 
 class Behaviour(NamedTuple):
@@ -25,14 +26,14 @@ class Behaviour(NamedTuple):
     delay: float = 0.0  # seconds
     swallowed: tuple[Direction, ...] = ()
     listening: bool = True
-    ending: Ending | None = None  # how each connection ends, old or new; None: when one of its sides ends it
+    ending: Ending | None = None  # to each connection, old or new; None: as its own sides do
 
 
 class Proxy:
-    """A proxy on a port of its own, run by a thread of its own; each switch of its behaviour takes the place of the last.
+    """A proxy on a port of its own; each of its behaviours takes the place of the last.
 
-    The target's `dsn` goes straight to the server, the proxy's by way of the proxy. The kernel acknowledges all that is sent
-    to the proxy, even what it swallows: neither keepalives nor `tcp_user_timeout` notice.
+    The kernel acknowledges all that is sent to the proxy, even what it swallows: neither keepalives
+    nor `tcp_user_timeout` notice.
     """
 
     def __init__(self, target: Postgres) -> None:
@@ -41,7 +42,7 @@ class Proxy:
         if "/" in host or "," in host:
             raise Unavailable(f"a proxy needs a server with one TCP address, not {host}")
         self.port = free_port()
-        self.attempts = 0  # connections accepted; those that `refuse` turns away reach only the kernel
+        self.attempts = 0  # connections accepted; the kernel alone sees those that are refused
         self._target = target
         self._address = host, int(arguments.get("port", 5432))
         # Everything below belongs to the proxy's thread.
@@ -55,7 +56,8 @@ class Proxy:
 
     def dsn(self, **overrides: object) -> str:
         """Return the target's DSN by way of the proxy."""
-        return self._target.dsn(**{"host": "127.0.0.1", "hostaddr": None, "port": self.port, **overrides})
+        address = {"host": "127.0.0.1", "hostaddr": None, "port": self.port}
+        return self._target.dsn(**{**address, **overrides})
 
     @property
     def connections(self) -> int:
@@ -71,11 +73,11 @@ class Proxy:
         self._run(self._switch(Behaviour(delay=seconds)))
 
     def swallow(self, *directions: Direction) -> None:
-        """Let nothing through in these directions, by default in both. What was sent arrives at the next `forward`."""
+        """Let nothing through in these directions, by default in both; `forward` sends it on."""
         self._run(self._switch(Behaviour(swallowed=directions or ("to_server", "to_client"))))
 
     def refuse(self) -> None:
-        """Refuse new connections, as a host does on which no server runs; those that are open go on."""
+        """Refuse new connections, as a host without a server does; those that are open go on."""
         self._run(self._switch(Behaviour(listening=False)))
 
     def reset(self) -> None:
@@ -93,8 +95,8 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     # Everything below runs in the proxy's thread.
 
@@ -116,30 +118,34 @@ class Proxy:
                 link.cancel()
             await asyncio.gather(*self._links, return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: Reader, writer: Writer) -> None:
         self.attempts += 1
         link = self._loop.create_task(self._serve(reader, writer))
         self._links.add(link)
         link.add_done_callback(self._links.discard)
 
-    async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    async def _serve(self, from_client: Reader, to_client: Writer) -> None:
         sides = [to_client]
+        pumps: list[asyncio.Task[None]] = []
         ending: Ending = "close"
         try:
             if self._behaviour.ending is None:
                 await self._passage("to_server")
                 from_server, to_server = await asyncio.open_connection(*self._address)
                 sides.append(to_server)
-                await asyncio.gather(
-                    self._pump(from_client, to_server, "to_server"), self._pump(from_server, to_client, "to_client")
-                )
+                up = self._pump(from_client, to_server, "to_server")
+                down = self._pump(from_server, to_client, "to_client")
+                pumps += map(self._loop.create_task, (up, down))
+                await asyncio.gather(*pumps)
         except OSError:
             ending = "reset"  # what one side did is done to the other
         finally:
+            for pump in pumps:
+                pump.cancel()
             for side in sides:
                 _end(side, self._behaviour.ending or ending)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, direction: Direction) -> None:
+    async def _pump(self, source: Reader, target: Writer, direction: Direction) -> None:
         more = True
         while more:
             packet = await source.read(65536)
@@ -165,10 +171,11 @@ class Proxy:
                 return
 
 
-def _end(writer: asyncio.StreamWriter, how: Ending) -> None:
+def _end(writer: Writer, how: Ending) -> None:
     if how == "reset":
         # To linger for no time at all means to send no FIN but RST.
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        no_time = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_time)
         writer.transport.abort()
     else:
         writer.close()

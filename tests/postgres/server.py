@@ -19,7 +19,6 @@ from .processes import Watchdog, is_known, living, send, wait_until
 
 # The harness's own connections, by application_name: never counted, never terminated.
 ADMIN = "queuepool-admin"
-ASKED = "asked_for_password"  # the members of this role have to give one
 
 
 class Unavailable(Exception):
@@ -27,7 +26,7 @@ class Unavailable(Exception):
 
 
 class Postgres:
-    """A database that is reached by a DSN, and what a test needs to know of it and do to it by SQL alone."""
+    """A database that is reached by a DSN, with what SQL alone can tell of it and do to it."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -36,7 +35,7 @@ class Postgres:
         return f"{type(self).__name__}({self.dsn(password=None)!r})"
 
     def kwargs(self, **overrides: object) -> dict[str, Any]:
-        """Return the keyword arguments of `psycopg2.connect`; an override of None takes that one out."""
+        """Return the arguments of `psycopg2.connect`; an override of None takes that one out."""
         arguments = {**parse_dsn(self._dsn), **overrides}
         return {name: value for name, value in arguments.items() if value is not None}
 
@@ -49,7 +48,7 @@ class Postgres:
         return opened
 
     def admin(self) -> connection:
-        """Return a new autocommit connection that is not counted among the connections of the test."""
+        """Return a new autocommit connection that the methods below do not count."""
         admin = self.connect(application_name=ADMIN, connect_timeout=10)
         admin.autocommit = True
         return admin
@@ -61,10 +60,11 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     def backend_pids(self) -> list[int]:
-        """Return the pids of the database's client backends, oldest first, without those of `admin` connections."""
+        """Return the pids of the database's client backends, oldest first."""
         rows = self.execute(
-            "select pid from pg_stat_activity where datname = current_database()"
-            " and backend_type = 'client backend' and application_name <> %s order by backend_start",
+            "select pid from pg_stat_activity where backend_type = 'client backend'"
+            " and datname = current_database() and application_name <> %s"
+            " order by backend_start",
             [ADMIN],
         )
         return [pid for (pid,) in rows]
@@ -77,7 +77,7 @@ class Postgres:
         wait_until(lambda: self.connection_count() == count, f"{count} connections are open")
 
     def terminate_backends(self, *pids: int) -> int:
-        """Terminate these backends, by default all of `backend_pids`; once gone, return how many."""
+        """Terminate these backends, by default all of `backend_pids`; return how many are gone."""
         doomed = list(pids) or self.backend_pids()
         self.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) as pid", [doomed])
         wait_until(lambda: not {*doomed} & {*self.backend_pids()}, "the terminated are gone")
@@ -123,7 +123,7 @@ class Server(Postgres):
         self.start()
 
     def kill(self) -> None:
-        """Kill the postmaster and all backends, as when memory runs out; return once they are gone."""
+        """Kill the postmaster and all backends, as when memory runs out."""
         family = [self.pid, *self._children()]
         send(signal.SIGKILL, family)
         if self.local.process is not None:
@@ -190,7 +190,7 @@ class Server(Postgres):
     # Configuration
 
     def configure(self, **settings: object) -> None:
-        """Change settings (None: back to the default), by a reload, or a restart if one needs it."""
+        """Change settings (None: back to the default), by a reload, or by a restart if need be."""
         for name, value in settings.items():
             self.local.settings[name] = value
             if value is None:
@@ -211,17 +211,13 @@ class Server(Postgres):
         query = "select 1 where pg_conf_load_time() > %s"
         wait_until(lambda: self.execute(query, [before]), "the reload is done")
 
-    def create_role(self, name: str, password: str | None = None) -> Postgres:
-        """Create an ordinary role; return the server as it reaches it. A password makes it asked for.
+    def create_role(self, name: str, password: str) -> Postgres:
+        """Create an ordinary role, which has to give its password; return the server as its own.
 
-        Tests that exhaust `max_connections` need one, for the superuser may use the last connections too.
+        Tests that exhaust `max_connections` need one: the last few are for superusers only.
         """
-        if not self.execute("select 1 from pg_roles where rolname = %s", [ASKED]):
-            self.execute(SQL("create role {}").format(Identifier(ASKED)))
-        role = SQL("create role {} login").format(Identifier(name))
-        if password is not None:
-            role += SQL(" password {} in role {}").format(Literal(password), Identifier(ASKED))
-        self.execute(role)
+        role = SQL("create role {} login password {}")
+        self.execute(role.format(Identifier(name), Literal(password)))
         return Postgres(self.dsn(user=name, password=password))
 
     # Replication
@@ -267,9 +263,10 @@ class Server(Postgres):
 class _Primary(LocalServer):
     def create(self) -> None:
         super().create()
-        (self.data / "pg_hba.conf").write_text(
-            f"host all +{ASKED} all scram-sha-256\nhost all,replication all 127.0.0.1/32 trust\n"
-        )
+        (self.data / "pg_hba.conf").write_text("""
+host all,replication postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+""")
 
 
 class _Standby(LocalServer):
@@ -281,7 +278,8 @@ class _Standby(LocalServer):
         slot = f"standby_{secrets.token_hex(4)}"
         follow = ["--write-recovery-conf", "--create-slot", f"--slot={slot}", "--wal-method=stream"]
         quick = ["--checkpoint=fast", "--no-sync"]
-        self.run("pg_basebackup", f"--pgdata={self.data}", f"--dbname={self._primary.dsn}", *follow, *quick)
+        where = [f"--pgdata={self.data}", f"--dbname={self._primary.dsn}"]
+        self.run("pg_basebackup", *where, *follow, *quick)
 
 
 @contextmanager
