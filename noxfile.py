@@ -14,6 +14,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False  # in CI too: nox names what it skips
 nox.options.sessions = ["tests", "core-3.13t", "lint", "types", "build"]
 
@@ -37,7 +38,12 @@ def tests(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The tests of the core, which must run where nothing else is installed, and without the GIL."""
     session.install("-e", ".", *CORE_NEEDS)
-    session.run("pytest", *NOT_CORE, *session.posargs, env={"PYTHON_GIL": "0"} if _free_threaded(session) else {})
+    session.run(
+        "pytest",
+        *NOT_CORE,
+        *session.posargs,
+        env={"PYTHON_GIL": "0"} if _free_threaded(session) else {},
+    )
 
 
 def _free_threaded(session: nox.Session) -> bool:
@@ -62,7 +68,9 @@ def types(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Every branch of the package is taken by a test."""
     # The explorer of interleavings traces the code too, and one thread has room for one tracer.
-    session.run("coverage", "run", "-m", "pytest", "--ignore=tests/interleavings", "--ignore=tests/bench")
+    session.run(
+        "coverage", "run", "-m", "pytest", "--ignore=tests/interleavings", "--ignore=tests/bench"
+    )
     session.run("coverage", "report")
 
 

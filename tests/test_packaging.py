@@ -33,8 +33,9 @@ for module in modules:
 BUILD = """
 import sys
 from setuptools import build_meta
-build_meta.build_sdist(sys.argv[1])
-build_meta.build_wheel(sys.argv[1])
+folder = sys.argv[1]  # the builds change sys.argv
+build_meta.build_sdist(folder)
+build_meta.build_wheel(folder)
 """
 
 
@@ -50,11 +51,17 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a source distribution and a wheel, built from a copy in which nothing was built before."""
     tree = tmp_path_factory.mktemp("tree") / "queuepool"
     # An old *.egg-info would list files that MANIFEST.in has forgotten.
-    built = shutil.ignore_patterns(".git", ".nox", ".venv", "venv", "build", "dist", "*.egg-info", "__pycache__")
+    built = shutil.ignore_patterns(
+        ".git", ".nox", ".venv", "venv", "build", "dist", "*.egg-info", "__pycache__"
+    )
     shutil.copytree(ROOT, tree, ignore=built)
     folder = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(folder)], cwd=tree, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BUILD, str(folder)],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Deprecat" not in done.stderr, done.stderr
@@ -65,8 +72,13 @@ def test_the_version_is_the_same_wherever_it_is_said(setup: configparser.ConfigP
     assert setup["metadata"]["version"] == queuepool.__version__
 
 
-def test_only_the_backport_of_exception_groups_is_required(setup: configparser.ConfigParser) -> None:
-    assert setup["options"]["install_requires"].split("\n") == ["", 'exceptiongroup; python_version < "3.11"']
+def test_only_the_backport_of_exception_groups_is_required(
+    setup: configparser.ConfigParser,
+) -> None:
+    assert setup["options"]["install_requires"].split("\n") == [
+        "",
+        'exceptiongroup; python_version < "3.11"',
+    ]
 
 
 def test_the_extras_have_the_names_that_the_readme_uses(setup: configparser.ConfigParser) -> None:
@@ -77,7 +89,18 @@ def test_the_core_imports_where_nothing_else_is_installed() -> None:
     names = [module.name for module in pkgutil.iter_modules(queuepool.__path__, "queuepool.")]
     core = [name for name in names if not DRIVERS.search(name)]
     # -S leaves out site-packages, -I whatever else the environment would add
-    command = [sys.executable, "-I", "-S", "-W", "error", "-c", IMPORT_ALONE, str(ROOT), "queuepool", *core]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-W",
+        "error",
+        "-c",
+        IMPORT_ALONE,
+        str(ROOT),
+        "queuepool",
+        *core,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -86,7 +109,16 @@ def test_the_source_distribution_has_all_that_a_packager_needs(distributions: Pa
     [path] = distributions.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         files = {name.partition("/")[2] for name in archive.getnames()}
-    top = {"CHANGES.rst", "LICENSE", "README.rst", "noxfile.py", "pyproject.toml", "setup.cfg", "setup.py", ".ci/run"}
+    top = {
+        "CHANGES.rst",
+        "LICENSE",
+        "README.rst",
+        "noxfile.py",
+        "pyproject.toml",
+        "setup.cfg",
+        "setup.py",
+        ".ci/run",
+    }
     tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")}
     examples = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*.py")}
     assert (top | tests | examples) - files == set()
