@@ -228,10 +228,25 @@ def _guard(programs: str, directory: str) -> None:
     """Wait until the program is done, or gone; then stop the server and delete its folder."""
     sys.stdin.readline()
     uid, gid = _account()
-    program, data = str(Path(programs) / "pg_ctl"), str(Path(directory) / "data")
-    stop = [program, "stop", "-m", "immediate", "-D", data]
-    # It fails, quietly, when the server is stopped already.
-    subprocess.run(stop, check=False, capture_output=True, cwd=directory, user=uid, group=gid)
+    data = Path(directory) / "data"
+
+    def run(program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs, whose failure means that there was nothing to do."""
+        command = [str(Path(programs) / program), *arguments, "-D", str(data)]
+        subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=directory,
+            user=uid,
+            group=gid,
+        )
+
+    run("pg_ctl", "stop", "-m", "immediate")
+    if (data / "postmaster.pid").exists():
+        # It was killed. The next one to start here frees the shared memory that it left.
+        run("postgres", "--single", "postgres")
     shutil.rmtree(directory, ignore_errors=True)
 
 

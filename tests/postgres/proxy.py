@@ -109,7 +109,7 @@ class Proxy:
         self._changed.set()
         self._changed = asyncio.Event()
         if behaviour.listening and self._listener is None:
-            self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         elif not behaviour.listening and self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -118,13 +118,12 @@ class Proxy:
                 link.cancel()
             await asyncio.gather(*self._links, return_exceptions=True)
 
-    def _accept(self, reader: Reader, writer: Writer) -> None:
-        self.attempts += 1
-        link = self._loop.create_task(self._serve(reader, writer))
-        self._links.add(link)
-        link.add_done_callback(self._links.discard)
-
     async def _serve(self, from_client: Reader, to_client: Writer) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        # From here on it may be cancelled: a task cancelled before it begins would end nothing.
+        self._links.add(link)
+        self.attempts += 1
         sides = [to_client]
         pumps: list[asyncio.Task[None]] = []
         ending: Ending = "close"
@@ -144,6 +143,7 @@ class Proxy:
                 pump.cancel()
             for side in sides:
                 _end(side, self._behaviour.ending or ending)
+            self._links.discard(link)
 
     async def _pump(self, source: Reader, target: Writer, direction: Direction) -> None:
         more = True

@@ -3,7 +3,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -194,7 +193,7 @@ def descendants(pid: int) -> set[int]:
 
 @contextmanager
 def greeting(server: Server) -> Iterator[socket.socket]:
-    """Give a socket that has asked the server whether it speaks TLS, which it answers with a letter."""
+    """Give a socket that has asked the server whether it speaks TLS; a letter is the answer."""
     with socket.create_connection(("127.0.0.1", server.local.port)) as opened:
         opened.sendall(bytes([0, 0, 0, 8, 4, 210, 22, 47]))
         yield opened
