@@ -7,6 +7,7 @@ environment that nox itself runs in: `pip install -e ".[dev]"` brings nox and th
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,13 +15,17 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False  # in CI too: nox names what it skips
 nox.options.sessions = ["tests", "core-3.13t", "lint", "types", "build"]
 
 SETUP = configparser.ConfigParser(interpolation=None)
 SETUP.read(Path(__file__).with_name("setup.cfg"), encoding="utf-8")
 PYTHONS = re.findall(r":: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
+# pyenv shows only the Pythons that were chosen; its others are as good.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ["PATH"] = os.pathsep.join(
+    [os.environ["PATH"], *map(str, PYENV.glob("versions/3.*/bin"))]
+)
 RUFF = "--config=.ci/ruff.toml"
 # What the core is tested with. psycopg2 is not among it, so that the tests which need it skip themselves.
 CORE_NEEDS = ["pytest>=8.2", "pytest-timeout", "hypothesis", "setuptools>=77"]
@@ -78,5 +83,5 @@ def coverage(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """A source distribution, the wheel that is made from it, and what PyPI will say of both."""
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build")
+    session.run("python", "-m", "build", "--quiet")
     session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
