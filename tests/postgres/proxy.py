@@ -172,6 +172,8 @@ class Proxy:
 
 
 def _end(writer: Writer, how: Ending) -> None:
+    if writer.is_closing():
+        return  # this side has gone by itself, and its socket with it
     if how == "reset":
         # To linger for no time at all means to send no FIN but RST.
         no_time = struct.pack("ii", 1, 0)
