@@ -44,11 +44,22 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Optional
 
-from .standins import Condition, Event, Lock, RLock, Thread, clock, patched, scheduler, sleep
+from .patching import patched
+from .standins import Condition, Event, Lock, RLock, Thread, clock, scheduler, sleep
 
 __all__ = [
     *("Condition", "Event", "Lock", "RLock", "Thread", "clock", "patched", "sleep"),
-    *("Failure", "Result", "Scenario", "Schedule", "assert_holds", "explore", "explore_interrupts", "replay", "walk"),
+    *(
+        "Failure",
+        "Result",
+        "Scenario",
+        "Schedule",
+        "assert_holds",
+        "explore",
+        "explore_interrupts",
+        "replay",
+        "walk",
+    ),
 ]
 
 Scenario = Callable[[], "tuple[Sequence[Callable[[], object]], Callable[[], object]]"]
@@ -79,7 +90,13 @@ class Failure:
     switches: "tuple[str, ...]" = ()
 
     def __str__(self) -> str:
-        return "\n".join([self.message, *(f"  {switch}" for switch in self.switches), f"  replay with {self.schedule}"])
+        return "\n".join(
+            [
+                self.message,
+                *(f"  {switch}" for switch in self.switches),
+                f"  replay with {self.schedule}",
+            ]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +191,9 @@ def walk(
     return Result(count, False, tuple(failures), time.perf_counter() - started_at)
 
 
-def replay(scenario: Scenario, under_test: Sequence[ModuleType], schedule: Schedule) -> Optional[Failure]:
+def replay(
+    scenario: Scenario, under_test: Sequence[ModuleType], schedule: Schedule
+) -> Optional[Failure]:
     """Run one schedule again; the failure, with its switches told, or None if it passes."""
     with _aimed(under_test, schedule):
         failure = _run(scenario, schedule)
@@ -182,7 +201,11 @@ def replay(scenario: Scenario, under_test: Sequence[ModuleType], schedule: Sched
 
 
 def _search(
-    scenario: Scenario, under_test: Sequence[ModuleType], base: Schedule, max_schedules: Optional[int], max_failures: int
+    scenario: Scenario,
+    under_test: Sequence[ModuleType],
+    base: Schedule,
+    max_schedules: Optional[int],
+    max_failures: int,
 ) -> Result:
     failures: "list[Failure]" = []
     started_at, count = time.perf_counter(), 0
@@ -190,7 +213,9 @@ def _search(
     with _aimed(under_test, base):
         while True:
             count += 1
-            failure = _run(scenario, dataclasses.replace(base, choices=tuple(chosen for chosen, _ in path)))
+            failure = _run(
+                scenario, dataclasses.replace(base, choices=tuple(chosen for chosen, _ in path))
+            )
             if failure is not None:
                 failures.append(_told(scenario, failure))
             _assert_same(path, scheduler.taken)
@@ -206,7 +231,9 @@ def _search(
 
 def _assert_same(prefix: "list[tuple[int, int]]", taken: "list[tuple[int, int]]") -> None:
     if taken[: len(prefix)] != prefix:
-        raise RuntimeError("the scenario is not deterministic: the same choices led to other options than before")
+        raise RuntimeError(
+            "the scenario is not deterministic: the same choices led to other options than before"
+        )
 
 
 def _run(scenario: Scenario, schedule: Schedule, pick: Optional[Pick] = None) -> Optional[Failure]:
@@ -260,7 +287,7 @@ def _collect(count: int) -> None:
 def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[None]:
     """Trace and patch these modules; keep the collector out; count what finalizers raise as failures."""
     files = frozenset(str(module.__file__) for module in under_test)
-    scheduler.aim(files, schedule.every_opcode, schedule.interrupts > 0, schedule.anywhere)
+    scheduler.tracer.aim(files, schedule.every_opcode, schedule.interrupts > 0)
     collecting, hook = gc.isenabled(), sys.unraisablehook
     gc.collect()
     gc.disable()

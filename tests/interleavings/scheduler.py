@@ -1,8 +1,8 @@
 """One run of a scenario under one schedule: tasks, the baton, and the choices that make the schedule.
 
-Each task has a worker, a real thread that sleeps on its own raw lock. Only the holder of the baton runs; at a switch
-point it decides who goes on, releases that worker's lock and acquires its own. So there is no scheduler thread, and
-every field here is guarded by the baton: whoever runs may write it.
+Each task has a worker, a real thread that sleeps on its own raw lock. Only the holder of the baton
+runs; at a switch point it decides who goes on, releases that worker's lock and acquires its own. So
+there is no scheduler thread, and every field here is guarded by the baton: whoever runs may write.
 """
 
 import ctypes
@@ -10,94 +10,35 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from types import CodeType, FrameType
-from typing import Any, Optional
+from types import FrameType
+from typing import Optional
 
-from .points import CHECK, HOLD, SWITCH, codes_of, flags_of, stored_names
+from .tracer import Tracer
+from .worker import Task, Teardown, Worker
 
 RUN, EXPIRE, INTERRUPT = "goes on", "times out", "is interrupted"
 PATIENCE = 10.0  # real seconds without an end after which a run counts as an endless loop
-_KIT = {os.path.join(os.path.dirname(__file__), name) for name in ("scheduler.py", "standins.py")}
-
-
-class Teardown(BaseException):
-    """Raised in tasks that are left over when a run has ended, so that their threads become free."""
-
-
-class Worker:
-    """A real thread which runs one task after another."""
-
-    def __init__(self, scheduler: "Scheduler", number: int) -> None:
-        self.baton = threading.Lock()
-        self.baton.acquire()
-        self.task: Optional[Task] = None
-        self._scheduler = scheduler
-        self.thread = threading.Thread(target=self._work, name=f"explorer-{number}", daemon=True)
-        self.thread.start()
-
-    def _work(self) -> None:
-        while True:
-            self.baton.acquire()
-            task = self.task
-            assert task is not None
-            try:
-                if not self._scheduler.ending:
-                    self._scheduler.trace()
-                    task.body()
-            except BaseException as raised:  # the scheduler judges it; what its frames hold is freed right here
-                self._scheduler.judge(task, raised)
-            finally:
-                sys.settrace(None)
-                sys.setprofile(None)
-            self._scheduler.finish(task)
-
-
-class Task:
-    """A thread of the scenario."""
-
-    __slots__ = ("name", "body", "worker", "daemon", "victim", "done", "wait", "deadline", "verdict", "fresh", "checked")
-
-    def __init__(self, name: str, body: Callable[[], object], worker: Worker, daemon: bool, victim: bool) -> None:
-        self.name = name
-        self.body = body
-        self.worker = worker
-        self.daemon = daemon  # a run does not wait for its end
-        self.victim = victim  # may be interrupted
-        self.done = False
-        self.wait: Optional[Callable[[], bool]] = None  # says whether the wait is over; None: the task can run
-        self.deadline: Optional[float] = None
-        self.verdict = RUN  # how the last wait ended
-        self.fresh = False  # the opcode under way was a switch point already
-        self.checked = False  # the opcode before was one after which exceptions are delivered
+MAX_STEPS = 20_000  # points after which it does
+_KIT = {
+    os.path.join(os.path.dirname(__file__), name)
+    for name in ("scheduler.py", "standins.py", "tracer.py")
+}
 
 
 class Scheduler:
-    """Runs tasks one at a time; `choices` says which option to take at each decision, option 0 beyond its end."""
+    """Runs tasks one at a time; `choices` says which option to take at each decision, then 0."""
 
     def __init__(self) -> None:
+        self.tracer = Tracer(self)
         self.workers: "list[Worker]" = []
         self.current: Optional[Task] = None  # the holder of the baton; None: the driver
-        self.live: "list[Task]" = []
-        self.ending = False
         self.log: Optional["list[str]"] = None
-        self.now = 0.0
         self._over = threading.Lock()  # held while a run is under way
         self._over.acquire()
-        self._files: "frozenset[str]" = frozenset()
-        self._locals: "dict[int, tuple[Any, CodeType]]" = {}
         self.begin((), 0, 0)
         self.ending = True
 
-    # -- set-up, by the driver ---------------------------------------------------------------------------------
-
-    def aim(self, files: "frozenset[str]", every_opcode: bool, interrupts: bool, anywhere: bool) -> None:
-        """Choose the files whose code is traced and what counts as a point there."""
-        self._files = files
-        self._stored = stored_names(codes_of(sorted(files)))
-        self._locals = {}
-        self._every_opcode = every_opcode
-        self._interruptible = interrupts
-        self._anywhere = anywhere or sys.version_info < (3, 10)  # 3.9 looks at nearly every opcode
+    # -- set-up and end, by the driver -------------------------------------------------------------
 
     def begin(
         self,
@@ -108,7 +49,6 @@ class Scheduler:
         pick: Optional[Callable[[int, bool], int]] = None,
         victims: Optional["frozenset[int]"] = None,
         exception: "type[BaseException]" = KeyboardInterrupt,
-        max_steps: int = 20_000,
     ) -> None:
         """Forget the last run and prepare the next."""
         self.choices = choices
@@ -117,25 +57,26 @@ class Scheduler:
         self.failure: Optional[str] = None
         self.error: Optional[BaseException] = None
         self.now = 1000.0
+        self.live: "list[Task]" = []
+        self.ending = False
+        self.interruptible = interrupts > 0
         self._left = preemptions
         self._interrupts = interrupts
         self._pick = pick
         self._victims = victims
-        self._interruption = exception("injected")
-        self._max_steps = max_steps
-        self.live = []
+        self._exception = exception
         self._bodies = 0
         self._spawned = 0
-        self.ending = False
 
-    def spawn(self, body: Callable[[], object], name: str, daemon: bool = False, is_body: bool = False) -> Task:
+    def spawn(
+        self, body: Callable[[], object], name: str, daemon: bool = False, is_body: bool = False
+    ) -> Task:
         """Add a task; it runs from when it is first chosen."""
         if self._spawned == len(self.workers):
             self.workers.append(Worker(self, self._spawned))
         worker = self.workers[self._spawned]
         victim = self._victims is None or (is_body and self._bodies in self._victims)
-        task = Task(name, body, worker, daemon, victim)
-        worker.task = task
+        worker.task = task = Task(name, body, worker, daemon, victim)
         self._spawned += 1
         self._bodies += is_body
         self.live.append(task)
@@ -161,7 +102,7 @@ class Scheduler:
         if self._over.acquire(timeout=PATIENCE):
             return
         running = self.current or self.live[0]
-        self.fail(f"endless loop: {running.name} did not come to a switch point within {PATIENCE} s")
+        self.fail(f"endless loop: {running.name} came to no switch point within {PATIENCE} s")
         identity = ctypes.c_ulong(running.worker.thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(Teardown))
         if not self._over.acquire(timeout=PATIENCE):
@@ -169,10 +110,15 @@ class Scheduler:
             self.live = []
             raise RuntimeError(f"{running.name} cannot be ended")
 
-    # -- points, by the holder of the baton --------------------------------------------------------------------
+    # -- points, by the holder of the baton --------------------------------------------------------
 
-    def step(self) -> None:
-        """A switch point in an operation of a stand-in, unless the opcode that called it was one."""
+    def trace(self) -> None:
+        """Trace the calling thread from here on, if there is anything left to choose."""
+        if self._left or self._interrupts:
+            self.tracer.start()
+
+    def before(self) -> None:
+        """A switch point in an operation of a stand-in, unless the opcode calling it was one."""
         task = self.current
         if task is None:
             return
@@ -181,45 +127,50 @@ class Scheduler:
         else:
             self.point(True, False)
 
-    def point(self, switch: bool, deliver: bool) -> None:
-        """Let another task run here, or an interruption arrive, if that is the choice."""
+    def after(self) -> None:
+        """What CPython does after the call into C that the operation stands for."""
+        if self.interruptible:
+            interruption = self.point(False, True)
+            if interruption is not None:
+                raise interruption
+
+    def point(self, switch: bool, deliver: bool) -> Optional[BaseException]:
+        """Let another task run here, if that is the choice; what to raise here, if that is it."""
         me = self.current
         if me is None or self.ending:
-            return
+            return None
         self.steps += 1
-        if self.steps > self._max_steps:
-            self.fail(f"no end within {self._max_steps} steps")
+        if self.steps > MAX_STEPS:
+            self.fail(f"no end within {MAX_STEPS} steps")
             raise Teardown
         if not (self._left or self._interrupts):
-            sys.settrace(None)  # nothing is left to choose but at waits
-            return
+            self.tracer.stop()  # nothing is left to choose but at waits
+            return None
         options = [(me, RUN)]
         if switch and self._left:
             for task in self.live:
                 if task is not me:
-                    if task.wait is None or task.wait():
+                    if task.ready:
                         options.append((task, RUN))
                     if task.deadline is not None:
                         options.append((task, EXPIRE))
-        if self._interrupts:
-            if deliver and me.victim:
-                options.append((me, INTERRUPT))
-            if switch:
-                options += [(task, INTERRUPT) for task in self.live if task.victim and task.wait is not None]
-        if len(options) > 1:
-            chosen = self._choose(len(options), False)
-            if chosen:
-                task, action = options[chosen]
-                if action is INTERRUPT and task is me:
-                    self._note(me, INTERRUPT)
-                    self._interrupts -= 1
-                    if self._left or self._interrupts:
-                        sys.setprofile(self._retrace)
-                    raise self._interruption
-                self._left -= action is not INTERRUPT
-                self._hand_over(task, action)
-                if not (self._left or self._interrupts):
-                    sys.settrace(None)
+        if deliver and self._interrupts and me.victim:
+            options.append((me, INTERRUPT))
+        if switch:
+            options += self._interruptible_waits()
+        chosen = self._choose(len(options), False) if len(options) > 1 else 0
+        return self._take_up(*options[chosen]) if chosen else None
+
+    def _take_up(self, task: Task, action: str) -> Optional[BaseException]:
+        """Follow a choice to do anything but go on."""
+        if action is INTERRUPT and task is self.current:
+            self._note(task, action)
+            return self._interruption()
+        self._left -= action is not INTERRUPT
+        self._hand_over(task, action)
+        if not (self._left or self._interrupts):
+            self.tracer.stop()
+        return None
 
     def block(self, over: Callable[[], bool], timeout: Optional[float]) -> bool:
         """Wait until `over()`; False if the time ran out instead."""
@@ -235,22 +186,21 @@ class Scheduler:
             return False
         me.wait = over
         me.deadline = None if timeout is None else self.now + timeout
+        me.interrupted = me.expired = False
         self._leave()
-        if me.verdict is INTERRUPT:
-            raise self._interruption
-        return me.verdict is RUN
+        if me.interrupted:
+            raise self._interruption()
+        return not me.expired
 
     def judge(self, task: Task, error: BaseException) -> None:
         """Say whether the error that ended a task is a failure."""
-        if error is self._interruption:
-            error.__traceback__ = error.__context__ = None
-        elif not isinstance(error, Teardown):
+        if not self._is_injected(error):
             self.error = self.error or error
             self.fail(f"{task.name} raised {error!r}")
 
     def judge_unraisable(self, error: BaseException, source: object) -> None:
-        """The same for an error that a finalizer raised; nobody could catch it, an interruption included."""
-        if error is not self._interruption and not isinstance(error, Teardown):
+        """The same for an error that a finalizer raised; nobody could catch it."""
+        if not self._is_injected(error):
             self.error = self.error or error
             self.fail(f"{source!r} raised {error!r}")
 
@@ -267,31 +217,38 @@ class Scheduler:
         self.current = None
         self._over.release()
 
+    # -- choices -----------------------------------------------------------------------------------
+
     def _leave(self) -> None:
         """Choose who runs next when the holder of the baton cannot."""
-        ready = [(task, RUN) for task in self.live if task.wait is None or task.wait()]
+        ready = [(task, RUN) for task in self.live if task.ready]
         timed = [(task, EXPIRE) for task in self.live if task.deadline is not None]
         timed.sort(key=lambda option: option[0].deadline or 0.0)
         options = ready + (timed if self._left else timed[: not ready])
-        free = len(ready) or 1  # a time-out is free only if nothing else can happen: else what ticks ticks for ever
+        # A time-out is free only if nothing else can happen; else what ticks would tick for ever.
+        free = len(ready) or 1
         if not options:
             self.fail("deadlock: nobody can run")
             raise Teardown
-        if self._interrupts:
-            options += [(task, INTERRUPT) for task in self.live if task.victim and task.wait is not None]
+        options += self._interruptible_waits()
         chosen = self._choose(len(options), True) if len(options) > 1 else 0
         task, action = options[chosen]
         self._left -= action is not INTERRUPT and chosen >= free
         self._hand_over(task, action)
 
+    def _interruptible_waits(self) -> "list[tuple[Task, str]]":
+        if not self._interrupts:
+            return []
+        return [(task, INTERRUPT) for task in self.live if task.victim and task.wait is not None]
+
     def _hand_over(self, task: Task, action: str) -> None:
         me = self.current
         self._note(task, action)
-        if action is EXPIRE:
+        task.expired = action is EXPIRE
+        task.interrupted = action is INTERRUPT
+        if task.expired:
             self.now = max(self.now, task.deadline or 0.0)
-        elif action is INTERRUPT:
-            self._interrupts -= 1
-        task.verdict, task.wait, task.deadline = action, None, None
+        task.wait = task.deadline = None
         if task is me:
             return
         self.current = task
@@ -308,85 +265,45 @@ class Scheduler:
         else:
             chosen = self._pick(count, free) if self._pick else 0
         if chosen >= count:
-            self.fail(f"not reproducible: decision {number} has {count} options, option {chosen} was chosen before")
+            self.fail(f"not reproducible: decision {number} has {count} options, not {chosen + 1}")
             raise Teardown
         self.taken.append((chosen, count))
         return chosen
 
-    # -- tracing -----------------------------------------------------------------------------------------------
+    def _interruption(self) -> BaseException:
+        """A new one each time, kept by nobody, so that it keeps nothing alive."""
+        self._interrupts -= 1
+        return self._exception("injected")
 
-    def trace(self) -> None:
-        """Trace the calling thread from here on, if there is anything left to choose."""
-        if self._left or self._interrupts:
-            sys.settrace(self._trace)
+    def _is_injected(self, error: BaseException) -> bool:
+        injected = isinstance(error, self._exception) and error.args == ("injected",)
+        return injected or isinstance(error, Teardown)
 
-    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
-        code = frame.f_code
-        if code.co_filename not in self._files:
-            return None
-        known = self._locals.get(id(code))
-        if known is None:
-            known = self._locals[id(code)] = (self._local(code), code)  # with the code, lest its id be used again
-        frame.f_trace = known[0]  # before f_trace_opcodes, or 3.12 and 3.13 send no opcode events the first time
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return known[0]
-
-    def _local(self, code: CodeType) -> Any:
-        flags = flags_of(code, self._stored, self._every_opcode)
-        points = frozenset(offset for offset, flag in flags.items() if flag & SWITCH)
-        point, get, anywhere = self.point, flags.get, self._anywhere
-
-        def local(frame: FrameType, event: str, arg: object) -> Any:
-            if event == "opcode" and frame.f_lasti in points and self.current:
-                self.current.fresh = True
-                point(True, False)
-            return local
-
-        def local_with_interrupts(frame: FrameType, event: str, arg: object) -> Any:
-            task = self.current
-            if event == "opcode" and task:
-                flag = get(frame.f_lasti, 0)
-                deliver = (task.checked or anywhere) and not flag & HOLD
-                task.checked = bool(flag & CHECK)
-                task.fresh = bool(flag & SWITCH)
-                if deliver or task.fresh:
-                    point(task.fresh, deliver)
-            return local_with_interrupts
-
-        return local_with_interrupts if self._interruptible else local
-
-    def _retrace(self, frame: FrameType, event: str, arg: object) -> None:
-        """A profile function: CPython stops tracing a thread whose trace function raised; trace it again."""
-        sys.setprofile(None)
-        outer: Optional[FrameType] = frame
-        while outer is not None:
-            self._trace(outer, "call", None)
-            outer = outer.f_back
-        self.trace()
-        if event == "c_call" and frame.f_code.co_filename in self._files:
-            self.point(True, False)
-
-    # -- reports -----------------------------------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------------------
 
     def fail(self, message: str) -> None:
         """End the run as a failure; the first one counts."""
         if self.failure is None:
             frames = sys._current_frames()
-            places = [f"{task.name} at {_place(frames.get(task.worker.thread.ident or 0))}" for task in self.live]
-            self.failure = "; ".join([message, *places])
+            places = (_place(frames.get(task.worker.thread.ident or 0)) for task in self.live)
+            told = (f"{task.name} at {place}" for task, place in zip(self.live, places))
+            self.failure = "; ".join([message, *told])
         self.ending = True
 
     def _note(self, task: Task, action: str) -> None:
-        if self.log is not None:
-            me = self.current
-            stops = f"{me.name} {'ended' if me.done else 'stops at ' + _place(sys._getframe())}, " if me else ""
-            self.log.append(f"{'' if task is me else stops}{task.name} {action}")
+        if self.log is None:
+            return
+        me, stops = self.current, ""
+        if me is not None and (me is not task or action is INTERRUPT):
+            place = "ended" if me.done else f"stops at {_place(sys._getframe())}"
+            stops = f"{me.name} {place}, "
+        self.log.append(f"{stops}{task.name} {action}")
 
 
 def _place(frame: Optional[FrameType]) -> str:
     while frame is not None and frame.f_code.co_filename in _KIT:
         frame = frame.f_back
-    if frame is None or frame.f_code.co_filename == threading.__file__:
+    if frame is None or os.path.basename(frame.f_code.co_filename) == "worker.py":
         return "its start"
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} ({frame.f_code.co_name})"
+    code = frame.f_code
+    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} ({code.co_name})"

@@ -1,18 +1,18 @@
 """Stand-ins for locks, events, threads and time, whose waiting is a choice of the scheduler.
 
-They behave like the originals of `threading` and `time` for the code under test; each operation on them is one step.
-Used by the driver (while a scenario is built or checked), they work as long as nothing has to be waited for.
+They behave like the originals of `threading` and `time` for the code under test; each operation on
+them is one step. Used by the driver (while a scenario is built or checked), they work as long as
+nothing has to be waited for. Where the original is a call into C, an interruption may follow it;
+that is `scheduler.after`. Entering a ``with`` is the exception: CPython delivers nothing there.
 """
 
-import _thread
-import contextlib
 import threading
-import time
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
-from .scheduler import Scheduler, Task
+from .scheduler import Scheduler
+from .worker import Task
 
 scheduler = Scheduler()  # tracing and patched modules belong to the process, so there is one
 
@@ -24,31 +24,43 @@ class Lock:
         self._held = False
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        scheduler.step()
-        if self._held:
-            if not blocking or not scheduler.block(self._free, None if timeout < 0 else timeout):
-                return False
+        acquired = self._acquire(blocking, timeout)
+        scheduler.after()
+        return acquired
+
+    def release(self) -> None:
+        self._release()
+        scheduler.after()
+
+    def locked(self) -> bool:
+        scheduler.before()
+        return self._held
+
+    def _acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        scheduler.before()
+        if self._held and not (
+            blocking and scheduler.block(self._free, None if timeout < 0 else timeout)
+        ):
+            return False
         self._held = True
         return True
 
-    def release(self) -> None:
-        scheduler.step()
+    def _release(self) -> None:
+        scheduler.before()
         if not self._held and not scheduler.ending:
             raise RuntimeError("release unlocked lock")
         self._held = False
-
-    def locked(self) -> bool:
-        scheduler.step()
-        return self._held
 
     def _free(self) -> bool:
         return not self._held
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._acquire()
 
     def __exit__(self, *error: object) -> None:
-        self.release()
+        self._release()
+        if error[0] is None:
+            scheduler.after()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'held' if self._held else 'free'}>"
@@ -62,32 +74,32 @@ class RLock(Lock):
         self._owner: Optional[Task] = None
         self._count = 0
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+    def _acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if not self._is_owned():
-            if not super().acquire(blocking, timeout):
+            if not super()._acquire(blocking, timeout):
                 return False
             self._owner = scheduler.current
         self._count += 1
         return True
 
-    def release(self) -> None:
+    def _release(self) -> None:
         if not self._is_owned() and not scheduler.ending:
             raise RuntimeError("cannot release un-acquired lock")
         self._count -= 1
         if not self._count:
             self._owner = None
-            super().release()
+            super()._release()
 
     def _is_owned(self) -> bool:
         return self._held and self._owner is scheduler.current
 
     def _release_save(self) -> int:
         count, self._count = self._count, 1
-        self.release()
+        self._release()
         return count
 
     def _acquire_restore(self, count: int) -> None:
-        self.acquire()
+        self._acquire()
         self._count = count
 
 
@@ -98,20 +110,23 @@ class Event:
         self._set = False
 
     def is_set(self) -> bool:
-        scheduler.step()
+        scheduler.before()
         return self._set
 
     def set(self) -> None:
-        scheduler.step()
+        scheduler.before()
         self._set = True
+        scheduler.after()
 
     def clear(self) -> None:
-        scheduler.step()
+        scheduler.before()
         self._set = False
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        scheduler.step()
-        return self._set or scheduler.block(lambda: self._set, timeout) or self._set
+        scheduler.before()
+        came = self._set or scheduler.block(lambda: self._set, timeout) or self._set
+        scheduler.after()
+        return came
 
 
 class Thread:
@@ -128,12 +143,12 @@ class Thread:
         daemon: Optional[bool] = None,
     ) -> None:
         self._target, self._args, self._kwargs = target, args, kwargs or {}
-        self.name = name or getattr(target, "__name__", type(self).__name__)
+        self.name = name or str(getattr(target, "__name__", type(self).__name__))
         self.daemon = bool(daemon)
         self._task: Optional[Task] = None
 
     def start(self) -> None:
-        scheduler.step()
+        scheduler.before()
         if self._task is not None:
             raise RuntimeError("threads can only be started once")
         self._task = scheduler.spawn(self.run, self.name, self.daemon)
@@ -146,7 +161,7 @@ class Thread:
             del self._target, self._args, self._kwargs
 
     def join(self, timeout: Optional[float] = None) -> None:
-        scheduler.step()
+        scheduler.before()
         if self._task is None:
             raise RuntimeError("cannot join thread before it is started")
         if self.is_alive():
@@ -157,7 +172,7 @@ class Thread:
 
     @property
     def ident(self) -> Optional[int]:
-        return self._task and self._task.worker.thread.ident
+        return None if self._task is None else self._task.worker.thread.ident
 
 
 def clock() -> float:
@@ -167,17 +182,25 @@ def clock() -> float:
 
 def sleep(seconds: float) -> None:
     """Stands in for `time.sleep`: a wait that nothing but time ends."""
-    scheduler.step()
+    scheduler.before()
     scheduler.block(lambda: False, seconds)
 
 
 def _on_standins(original: type) -> type:
-    """A class of `threading` that is made of locks, with its methods looking up the stand-ins instead."""
-    names = {**vars(threading), "_allocate_lock": Lock, "Lock": Lock, "RLock": RLock, "_time": clock}
+    """A class of `threading` made of locks, with its methods looking up the stand-ins instead."""
+    names = {
+        **vars(threading),
+        "_allocate_lock": Lock,
+        "Lock": Lock,
+        "RLock": RLock,
+        "_time": clock,
+    }
     methods = {}
     for name, value in vars(original).items():
         if isinstance(value, types.FunctionType):
-            method = types.FunctionType(value.__code__, names, name, value.__defaults__, value.__closure__)
+            method = types.FunctionType(
+                value.__code__, names, name, value.__defaults__, value.__closure__
+            )
             method.__kwdefaults__ = value.__kwdefaults__
             methods[name] = method
     names[original.__name__] = made = type(original.__name__, (), methods)
@@ -185,58 +208,3 @@ def _on_standins(original: type) -> type:
 
 
 Condition = _on_standins(threading.Condition)
-
-
-class _Module:
-    """A module of which some names are replaced."""
-
-    def __init__(self, original: types.ModuleType, **replaced: object) -> None:
-        self._original = original
-        vars(self).update(replaced)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-
-_STAND_INS: "list[tuple[object, object]]" = [
-    (_thread.allocate_lock, Lock),
-    (threading.Lock, Lock),
-    (threading.RLock, RLock),
-    (threading.Event, Event),
-    (threading.Condition, Condition),
-    (threading.Thread, Thread),
-    (time.monotonic, clock),
-    (time.perf_counter, clock),
-    (time.time, clock),
-    (time.sleep, sleep),
-    (_thread, _Module(_thread, allocate_lock=Lock, RLock=RLock)),
-    (
-        threading,
-        _Module(threading, Lock=Lock, RLock=RLock, Event=Event, Condition=Condition, Thread=Thread),
-    ),
-    (time, _Module(time, monotonic=clock, perf_counter=clock, time=clock, sleep=sleep)),
-]
-
-
-@contextlib.contextmanager
-def patched(*modules: types.ModuleType, **names: object) -> Iterator[None]:
-    """Replace, in these modules, all they have imported from `threading`, `_thread` and `time` by the stand-ins.
-
-    `names` are further names to set in each of the modules. Two things are out of reach: default arguments (pass
-    ``clock=clock`` yourself) and base classes; a module that subclasses `Thread` must be imported while patched.
-    """
-    saved = []
-    try:
-        for module in modules:
-            for name, value in list(vars(module).items()):
-                for original, stand_in in _STAND_INS:
-                    if value is original:
-                        saved.append((module, name, value))
-                        setattr(module, name, stand_in)
-            for name, value in names.items():
-                saved.append((module, name, getattr(module, name)))
-                setattr(module, name, value)
-        yield
-    finally:
-        for module, name, value in reversed(saved):
-            setattr(module, name, value)

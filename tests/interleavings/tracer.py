@@ -1,0 +1,122 @@
+"""Tells the scheduler of the points in the code under test, by `sys.settrace` with opcode events.
+
+No reference to a frame or to its locals is kept beyond the event, so that code which looks at
+reference counts sees its own.
+"""
+
+import sys
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Optional, Protocol
+
+from .points import ARM, CHECK, EDGE, HOLD, SWITCH, codes_of, flags_of, stored_names
+from .worker import Task
+
+
+class Points(Protocol):
+    """What the tracer asks of the scheduler."""
+
+    current: Optional[Task]
+
+    def point(self, switch: bool, deliver: bool) -> Optional[BaseException]:
+        """Let another task run; what is to be raised in the caller, if anything."""
+
+
+class Tracer:
+    """Traces the files under test, in each thread that calls `start`."""
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+        self.aim(frozenset(), False, False)
+
+    def aim(self, files: "frozenset[str]", every_opcode: bool, interrupts: bool) -> None:
+        """Choose the files, and what counts as a point there."""
+        self._files = files
+        self._stored = stored_names(codes_of(sorted(files)))
+        self._every_opcode = every_opcode
+        self._interrupts = interrupts
+        self._locals: "dict[int, tuple[Any, CodeType]]" = {}
+        self._edges: "dict[int, frozenset[int]]" = {}
+
+    def start(self) -> None:
+        """Trace the calling thread from here on."""
+        sys.settrace(self._trace)
+
+    def stop(self) -> None:
+        """Trace the calling thread no more."""
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
+        code = frame.f_code
+        if self._interrupts and self._points.current is not None:
+            self._points.current.checked = code.co_filename in self._files
+        if code.co_filename not in self._files or "getrefcount" in code.co_names:
+            # 3.9 and 3.10 copy a traced frame's locals to a dict, which getrefcount would count
+            return None
+        known = self._locals.get(id(code))
+        if known is None:  # kept with the code, lest its id be used again
+            known = self._locals[id(code)] = (self._local(code), code)
+        frame.f_trace = known[0]  # before f_trace_opcodes, or 3.12 and 3.13 miss the first frame
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return known[0]
+
+    def _local(self, code: CodeType) -> Any:
+        flags = flags_of(code, self._stored, self._every_opcode)
+        if self._interrupts:
+            edges = frozenset(offset for offset, flag in flags.items() if flag & EDGE)
+            self._edges[id(code)] = edges
+            return self._local_with_interrupts(flags)
+        switches = frozenset(offset for offset, flag in flags.items() if flag & SWITCH)
+        points = self._points
+
+        def local(frame: FrameType, event: str, arg: object) -> Any:
+            if event == "opcode" and frame.f_lasti in switches and points.current:
+                points.current.fresh = True
+                points.point(True, False)
+            return local
+
+        return local
+
+    def _local_with_interrupts(self, flags: "dict[int, int]") -> Any:
+        points = self._points
+
+        def local(frame: FrameType, event: str, arg: object) -> Any:
+            task = points.current
+            if event == "opcode" and task:
+                flag = flags.get(frame.f_lasti, 0)
+                if flag & ARM:
+                    sys.setprofile(self._on_return)
+                elif sys.getprofile() is not None:
+                    sys.setprofile(None)
+                deliver = task.checked and not flag & HOLD
+                task.checked = bool(flag & CHECK)
+                task.fresh = bool(flag & SWITCH)
+                if deliver or task.fresh:
+                    interruption = points.point(task.fresh, deliver)
+                    if interruption is not None:
+                        sys.setprofile(self._retrace)
+                        raise interruption
+            return local
+
+        return local
+
+    def _on_return(self, frame: FrameType, event: str, arg: object) -> None:
+        """A profile function: makes a call into C raise, rather than the opcode after it."""
+        if event == "call":
+            sys.setprofile(None)  # of a Python function, which is traced itself
+        elif event == "c_return" and frame.f_lasti in self._edges.get(id(frame.f_code), ()):
+            interruption = self._points.point(False, True)
+            if interruption is not None:
+                raise interruption
+
+    def _retrace(self, frame: FrameType, event: str, arg: object) -> None:
+        """A profile function: a thread whose trace function raised is traced no more; go on."""
+        sys.setprofile(None)
+        outer: Optional[FrameType] = frame
+        while outer is not None:
+            self._trace(outer, "call", None)
+            outer = outer.f_back
+        self.start()
+        if event == "c_call" and frame.f_code.co_filename in self._files:
+            self._points.point(True, False)
