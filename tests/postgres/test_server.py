@@ -135,6 +135,22 @@ def test_a_killed_server_is_gone_and_keeps_what_was_committed(own_postgres: Serv
     assert own_postgres.execute("select number from kept") == [(1,)]
 
 
+SHARED_MEMORY = Path("/proc/sysvipc/shm")
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.exists(), reason=f"no {SHARED_MEMORY} to look into")
+def test_a_killed_server_leaves_no_shared_memory_once_it_is_closed(own_postgres: Server) -> None:
+    _, segment = (own_postgres.local.data / "postmaster.pid").read_text().splitlines()[6].split()
+
+    def exists() -> bool:
+        return segment in {row.split()[1] for row in SHARED_MEMORY.read_text().splitlines()}
+
+    own_postgres.kill()
+    assert exists()
+    own_postgres.close()
+    assert not exists()
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_restart_ends_the_sessions_and_keeps_the_port(own_postgres: Server, mode: str) -> None:
     dsn, pid = own_postgres.dsn(), own_postgres.pid
