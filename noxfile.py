@@ -1,7 +1,7 @@
 """What is run before a change goes in, piece by piece: `nox --list`. `.ci/run` runs all of it.
 
-The sessions `tests` and `core` make an environment for each Python that is found. The others use the tools of the
-environment that nox itself runs in: `pip install -e ".[dev]"` brings nox and them.
+The sessions `tests` and `core` make an environment for each Python that is found. The others use
+the tools of the environment that nox itself runs in: `pip install -e ".[dev]"` brings both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ os.environ["PATH"] = os.pathsep.join(
     [os.environ["PATH"], *map(str, PYENV.glob("versions/3.*/bin"))]
 )
 RUFF = "--config=.ci/ruff.toml"
-# What the core is tested with. psycopg2 is not among it, so that the tests which need it skip themselves.
+# What the core is tested with. A test that needs more says so by pytest.importorskip.
 CORE_NEEDS = ["pytest>=8.2", "pytest-timeout", "hypothesis", "setuptools>=77"]
 NOT_CORE = ["--ignore=tests/postgres", "--ignore=tests/bench", "--ignore=tests/contrib"]
 
@@ -41,18 +41,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=[*PYTHONS, "3.13t"])
 def core(session: nox.Session) -> None:
-    """The tests of the core, which must run where nothing else is installed, and without the GIL."""
+    """The tests of the core: with nothing else installed, and without the GIL."""
     session.install("-e", ".", *CORE_NEEDS)
-    session.run(
-        "pytest",
-        *NOT_CORE,
-        *session.posargs,
-        env={"PYTHON_GIL": "0"} if _free_threaded(session) else {},
-    )
-
-
-def _free_threaded(session: nox.Session) -> bool:
-    return str(session.python).endswith("t")
+    # An extension may switch the GIL on again, unless it is told not to; other builds refuse the 0.
+    environment = {"PYTHON_GIL": "0"} if str(session.python).endswith("t") else {}
+    session.run("pytest", *NOT_CORE, *session.posargs, env=environment)
 
 
 @nox.session(venv_backend="none")

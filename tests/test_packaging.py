@@ -1,4 +1,4 @@
-"""What a user gets: the metadata, the distributions, and a core that needs the standard library alone."""
+"""What a user gets: metadata, distributions, and a core that needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def setup() -> configparser.ConfigParser:
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a source distribution and a wheel, built from a copy in which nothing was built before."""
+    """A folder with a source distribution and a wheel, built from a copy without earlier builds."""
     tree = tmp_path_factory.mktemp("tree") / "queuepool"
     # An old *.egg-info would list files that MANIFEST.in has forgotten.
     built = shutil.ignore_patterns(
