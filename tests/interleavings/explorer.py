@@ -1,14 +1,14 @@
 """Runs a scenario under every schedule of its threads, up to a bound on preemptions.
 
-The idea is CHESS (M. Musuvathi and S. Qadeer, "Iterative context bounding for systematic testing of multithreaded
-programs", PLDI 2007; Musuvathi et al., "Finding and reproducing Heisenbugs in concurrent programs", OSDI 2008):
-take over the scheduler, search its choices depth first by running the program again for each schedule, and bound
-only the preemptions, since nearly all faults need no more than two. A switch where a thread ends or has to wait is
-free. A time-out that comes although somebody could still run counts as a preemption.
+The idea is CHESS (M. Musuvathi and S. Qadeer, "Iterative context bounding for systematic testing of
+multithreaded programs", PLDI 2007; Musuvathi et al., "Finding and reproducing Heisenbugs in
+concurrent programs", OSDI 2008): take over the scheduler, search its choices depth first by running
+the program again for each schedule, and bound only the preemptions, since nearly all faults need no
+more than two. A switch where a thread ends or has to wait is free. A time-out that comes although
+somebody could still run counts as a preemption.
 
-How to write a scenario for real code
--------------------------------------
-A scenario is a function that builds everything anew and returns the bodies of the threads and a final check::
+A scenario is a function that builds everything anew and returns the bodies of the threads and a
+final check::
 
     def two_takers_and_a_putter():
         queue = LifoSlotQueue()
@@ -19,107 +19,42 @@ A scenario is a function that builds everything anew and returns the bodies of t
             assert sorted(taken + list(queue.queue)) == [1, 2]
         return [take, take, lambda: [queue.put(1), queue.put(2)]], check
 
-    def test_no_wake_up_is_lost():
-        assert_holds(explore(two_takers_and_a_putter, [slotqueue]))
+    explore(two_takers_and_a_putter, [slotqueue]).assert_holds()
 
-- The second argument names the modules under test. Their opcodes are the switch points, and what they imported from
-  `threading`, `_thread` and `time` is patched for the time of the call. A class of the standard library that uses
-  locks needs ``with patched(queue):`` around the call. Pass ``clock=clock`` where a clock is a default argument.
-- Everything else (the scenario, the standard library) runs without a switch between two operations of stand-ins.
-  The scenario may use `Lock`, `Event`, `Thread`, `sleep` and `clock` from here; the real ones would block the run.
-- A run fails when a body raises, a finalizer raises, nobody can run (deadlock), it does not end, or the check raises.
-  A body that may fail catches what it expects. Threads that the code starts itself take part; daemons are not awaited.
-- No randomness, no real time, nothing that depends on `id()` or on an earlier run: a schedule must replay.
-- Three threads of one or two operations each are enough; the schedules grow with the square of their points. Use
-  `walk` for more. Interrupts: `explore_interrupts`; the exception may leave the body, the check says what must hold.
+- The second argument names the modules under test. Their opcodes are the switch points, and what
+  they imported from `threading`, `_thread` and `time` is patched for the time of the call. A class of
+  the standard library that uses locks needs ``with patched(queue):`` around the call. Pass
+  ``clock=clock`` where a clock is a default argument.
+- Everything else (the scenario, the standard library) runs without a switch between two operations
+  of stand-ins. The scenario may use `Lock`, `Event`, `Thread`, `sleep` and `clock` of `standins`; the
+  real ones would block the run.
+- A run fails when a body raises, a finalizer raises, nobody can run (deadlock), it does not end, or
+  the check raises. A body that may fail catches what it expects. Threads that the code starts
+  itself take part; daemons are not awaited.
+- No randomness, no real time, nothing that depends on `id()` or on an earlier run: a schedule must
+  replay.
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
 import gc
 import random
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any, Callable
 
 from .patching import patched
-from .standins import Condition, Event, Lock, RLock, Thread, clock, scheduler, sleep
-
-__all__ = [
-    *("Condition", "Event", "Lock", "RLock", "Thread", "clock", "patched", "sleep"),
-    *(
-        "Failure",
-        "Result",
-        "Scenario",
-        "Schedule",
-        "assert_holds",
-        "explore",
-        "explore_interrupts",
-        "replay",
-        "walk",
-    ),
-]
+from .report import Failure, Report, Schedule
+from .standins import scheduler
 
 Scenario = Callable[[], "tuple[Sequence[Callable[[], object]], Callable[[], object]]"]
 Pick = Callable[[int, bool], int]
 _COLLECT_EVERY = 500  # runs between two garbage collections, which must not happen inside of a run
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """What reproduces one run: the option taken at each decision (0 beyond the end), and what made up the options."""
-
-    choices: "tuple[int, ...]" = ()
-    preemptions: int = 2
-    interrupts: int = 0
-    victims: "Optional[tuple[int, ...]]" = None
-    anywhere: bool = False
-    every_opcode: bool = False
-    exception: "type[BaseException]" = KeyboardInterrupt
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """One failing run."""
-
-    message: str
-    schedule: Schedule
-    error: Optional[BaseException] = dataclasses.field(compare=False)
-    switches: "tuple[str, ...]" = ()
-
-    def __str__(self) -> str:
-        return "\n".join(
-            [
-                self.message,
-                *(f"  {switch}" for switch in self.switches),
-                f"  replay with {self.schedule}",
-            ]
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What an exploration found; `complete` if every schedule within the bounds was run."""
-
-    schedules: int
-    complete: bool
-    failures: "tuple[Failure, ...]"
-    seconds: float
-
-    def __str__(self) -> str:
-        kind = "all" if self.complete else "not all"
-        head = f"{self.schedules} schedules ({kind}) in {self.seconds:.1f} s, {len(self.failures)} failed"
-        return "\n".join([head, *map(str, self.failures)])
-
-
-def assert_holds(result: Result) -> Result:
-    """Raise AssertionError, with the schedules that failed, unless every schedule was run and none failed."""
-    if result.failures:
-        raise AssertionError(str(result)) from result.failures[0].error
-    assert result.complete, str(result)
-    return result
 
 
 def explore(
@@ -127,37 +62,37 @@ def explore(
     under_test: Sequence[ModuleType],
     *,
     preemptions: int = 2,
-    max_schedules: Optional[int] = None,
+    limit: int | None = None,
     max_failures: int = 1,
     every_opcode: bool = False,
-) -> Result:
+) -> Report:
     """Run every schedule with at most `preemptions` preemptions, until `max_failures` have failed.
 
-    `every_opcode` makes each opcode of the modules `under_test` a switch point, not only those on shared state.
+    At most `limit` schedules are run. `every_opcode` makes each opcode of the modules `under_test` a
+    switch point, not only those on shared state.
     """
     base = Schedule(preemptions=preemptions, every_opcode=every_opcode)
-    return _search(scenario, under_test, base, max_schedules, max_failures)
+    return _search(scenario, under_test, base, limit, max_failures)
 
 
 def explore_interrupts(
     scenario: Scenario,
     under_test: Sequence[ModuleType],
     *,
-    exception: "type[BaseException]" = KeyboardInterrupt,
-    victims: "Optional[tuple[int, ...]]" = None,
-    anywhere: bool = False,
+    exception: type[BaseException] = KeyboardInterrupt,
+    victims: tuple[int, ...] | None = None,
     preemptions: int = 0,
-    max_schedules: Optional[int] = None,
+    limit: int | None = None,
     max_failures: int = 1,
-) -> Result:
-    """Do the same, and in each schedule raise `exception` once, at each point where CPython may deliver it.
+) -> Report:
+    """Do the same, and in each schedule raise `exception` once, wherever CPython may deliver one.
 
-    Those are the entry of a function, the opcode after a call into C and after a jump backwards, and any wait for a
-    lock (only a signal ends that). `anywhere` takes every opcode of the modules `under_test` instead, as CPython 3.9
-    does. `victims` are the numbers of the bodies that may be hit; None: all threads.
+    That is at the entry of a function, after a call into C, after a jump backwards, and in any wait
+    for a lock (only a signal ends that). `victims` are the numbers of the bodies that may be hit;
+    None: all threads. The exception may leave the body; the check says what must hold then.
     """
-    base = Schedule((), preemptions, 1, victims, anywhere, exception=exception)
-    return _search(scenario, under_test, base, max_schedules, max_failures)
+    base = Schedule((), preemptions, 1, victims, exception=exception)
+    return _search(scenario, under_test, base, limit, max_failures)
 
 
 def walk(
@@ -165,78 +100,81 @@ def walk(
     under_test: Sequence[ModuleType],
     *,
     seed: int,
-    schedules: int = 1000,
-    interrupts: int = 0,
+    schedules: int,
+    base: Schedule | None = None,
     max_failures: int = 1,
-) -> Result:
-    """Run random schedules without a bound on preemptions, for scenarios too big to explore; `seed` repeats them."""
+) -> Report:
+    """Run random schedules without a bound on preemptions; the same `seed` runs the same ones.
+
+    `base` says what else makes up a schedule: its interrupts and victims.
+    """
     dice = random.Random(seed)
-    base = Schedule(preemptions=sys.maxsize, interrupts=interrupts)
-    failures: "list[Failure]" = []
+    base = dataclasses.replace(base or Schedule(), preemptions=sys.maxsize)
+    failures: list[Failure] = []
     started_at, count = time.perf_counter(), 0
     with _aimed(under_test, base):
         while count < schedules and len(failures) < max_failures:
-            rate = dice.choice((0.01, 0.03, 0.1, 0.3))  # no one rate of switching finds everything
-
-            def pick(options: int, free: bool, rate: float = rate) -> int:
-                if free:
-                    return dice.randrange(options)
-                return dice.randrange(1, options) if dice.random() < rate else 0
-
             count += 1
-            failure = _run(scenario, base, pick)
+            # No one rate of switching finds everything.
+            failure = _run(scenario, base, _random_pick(dice, dice.choice((0.01, 0.03, 0.1, 0.3))))
             if failure is not None:
                 failures.append(_told(scenario, failure))
             _collect(count)
-    return Result(count, False, tuple(failures), time.perf_counter() - started_at)
+    return Report(count, False, tuple(failures), time.perf_counter() - started_at)
 
 
 def replay(
     scenario: Scenario, under_test: Sequence[ModuleType], schedule: Schedule
-) -> Optional[Failure]:
+) -> Failure | None:
     """Run one schedule again; the failure, with its switches told, or None if it passes."""
     with _aimed(under_test, schedule):
         failure = _run(scenario, schedule)
         return failure and _told(scenario, failure)
 
 
+def _random_pick(dice: random.Random, rate: float) -> Pick:
+    def pick(options: int, free: bool) -> int:
+        if free:
+            return dice.randrange(options)
+        return dice.randrange(1, options) if dice.random() < rate else 0
+
+    return pick
+
+
 def _search(
     scenario: Scenario,
     under_test: Sequence[ModuleType],
     base: Schedule,
-    max_schedules: Optional[int],
+    limit: int | None,
     max_failures: int,
-) -> Result:
-    failures: "list[Failure]" = []
+) -> Report:
+    failures: list[Failure] = []
     started_at, count = time.perf_counter(), 0
-    path: "list[tuple[int, int]]" = []  # (option, number of options) of each decision of the run before
+    path: list[tuple[int, int]] = []  # (option, number of options) of each decision before
     with _aimed(under_test, base):
         while True:
             count += 1
-            failure = _run(
-                scenario, dataclasses.replace(base, choices=tuple(chosen for chosen, _ in path))
-            )
+            prefix = tuple(chosen for chosen, _ in path)
+            failure = _run(scenario, dataclasses.replace(base, choices=prefix))
             if failure is not None:
                 failures.append(_told(scenario, failure))
             _assert_same(path, scheduler.taken)
             path = scheduler.taken
             while path and path[-1][0] + 1 == path[-1][1]:
                 path.pop()
-            if not path or count == max_schedules or len(failures) == max_failures:
+            if not path or count == limit or len(failures) == max_failures:
                 break
             path[-1] = (path[-1][0] + 1, path[-1][1])
             _collect(count)
-    return Result(count, not path, tuple(failures), time.perf_counter() - started_at)
+    return Report(count, not path, tuple(failures), time.perf_counter() - started_at)
 
 
-def _assert_same(prefix: "list[tuple[int, int]]", taken: "list[tuple[int, int]]") -> None:
+def _assert_same(prefix: list[tuple[int, int]], taken: list[tuple[int, int]]) -> None:
     if taken[: len(prefix)] != prefix:
-        raise RuntimeError(
-            "the scenario is not deterministic: the same choices led to other options than before"
-        )
+        raise RuntimeError("the scenario is not deterministic: the same choices led elsewhere")
 
 
-def _run(scenario: Scenario, schedule: Schedule, pick: Optional[Pick] = None) -> Optional[Failure]:
+def _run(scenario: Scenario, schedule: Schedule, pick: Pick | None = None) -> Failure | None:
     scheduler.begin(
         schedule.choices,
         schedule.preemptions,
@@ -260,6 +198,7 @@ def _run(scenario: Scenario, schedule: Schedule, pick: Optional[Pick] = None) ->
     choices = [chosen for chosen, _ in scheduler.taken]
     while choices and not choices[-1]:
         choices.pop()
+    message = re.sub(r" at 0x\w+", "", message)  # no two runs have the same addresses
     return Failure(message, dataclasses.replace(schedule, choices=tuple(choices)), error)
 
 
@@ -285,7 +224,7 @@ def _collect(count: int) -> None:
 
 @contextlib.contextmanager
 def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[None]:
-    """Trace and patch these modules; keep the collector out; count what finalizers raise as failures."""
+    """Trace and patch these modules; keep the collector out; count finalizers' errors as failures."""
     files = frozenset(str(module.__file__) for module in under_test)
     scheduler.tracer.aim(files, schedule.every_opcode, schedule.interrupts > 0)
     collecting, hook = gc.isenabled(), sys.unraisablehook

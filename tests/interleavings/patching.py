@@ -1,5 +1,7 @@
 """Puts the stand-ins in the place of what the modules under test have imported."""
 
+from __future__ import annotations
+
 import _thread
 import contextlib
 import threading
@@ -22,7 +24,7 @@ class _Module:
         return getattr(self._original, name)
 
 
-_STAND_INS: "list[tuple[object, object]]" = [
+_STAND_INS: list[tuple[object, object]] = [
     (_thread.allocate_lock, Lock),
     (threading.Lock, Lock),
     (threading.RLock, RLock),

@@ -1,4 +1,4 @@
-"""Which opcodes a switch of threads can matter at, and where CPython delivers asynchronous exceptions.
+"""Which opcodes a switch of threads matters at, and where CPython delivers exceptions to a thread.
 
 Under the GIL one opcode is one step, and two steps of two threads commute unless both touch the
 same state. So a switch is worth trying only before an opcode that touches state another thread can
@@ -7,10 +7,13 @@ version (3.9 to 3.14 are covered).
 
 Loads of attributes, globals and closure variables count only if some code under test stores that
 name after construction: a name that is stored in ``__init__`` alone reads the same in every
-interleaving. Names which are written from outside the files under test are therefore not seen, nor
-are reads by plain comparison or arithmetic (``a == b``, ``a + b``) of containers; exploring with
-``every_opcode=True`` sees them all, at a price.
+interleaving. A call of a function under test is no point, since its steps are. Names which are
+written from outside the files under test are therefore not seen, nor are reads by plain comparison
+or arithmetic (``a == b``, ``a + b``) of containers; exploring with ``every_opcode=True`` sees them
+all, at a price.
 """
+
+from __future__ import annotations
 
 import dis
 import sys
@@ -18,13 +21,15 @@ from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Callable, Optional
 
+from .callees import calls_of, own_names
+
 SWITCH = 1  # another thread may run before this opcode
 CHECK = 2  # CPython looks for asynchronous exceptions after this opcode
 HOLD = 4  # nothing can be delivered by raising before this opcode
 EDGE = 8  # a call that is in another try than the opcode after it: the call itself has to raise
 ARM = 16  # an EDGE, or at most two opcodes before one
 
-_CONSTRUCTORS = {"__init__", "__new__", "__post_init__", "__set_name__", "<module>"}
+_CONSTRUCTORS = {"__init__", "_init", "__new__", "__post_init__", "__set_name__", "<module>"}
 _STORES = {
     *("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL"),
     *("DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"),
@@ -40,8 +45,8 @@ _ALWAYS = {
     *("BEFORE_WITH", "SETUP_WITH", "WITH_EXCEPT_START", "BEFORE_ASYNC_WITH", "SETUP_ASYNC_WITH"),
 }
 _CALLS = {
-    *("CALL", "PRECALL", "CALL_KW", "CALL_FUNCTION"),
-    *("CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"),
+    *("CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW"),
+    *("CALL_FUNCTION_EX", "CALL_METHOD"),
 }
 _BOOLEANS = {"COMPARE_OP", "IS_OP", "CONTAINS_OP", "TO_BOOL", "UNARY_NOT"}
 _TESTS = {
@@ -74,7 +79,42 @@ def codes_of(files: Iterable[str]) -> Iterator[CodeType]:
             yield code
 
 
-def stored_names(codes: Iterable[CodeType]) -> "frozenset[str]":
+class Points:
+    """Finds the points in the code of some files."""
+
+    def __init__(self, files: Iterable[str], every_opcode: bool) -> None:
+        codes = list(codes_of(files))
+        self._stored = _stored_names(codes)
+        self._own = own_names(codes)
+        self._every_opcode = every_opcode
+
+    def flags_of(self, code: CodeType) -> dict[int, int]:
+        """The flags of each instruction of `code` that has any, by its offset."""
+        flags: dict[int, int] = {}
+        own_calls = calls_of(code, self._own)
+        before = ""
+        prefixes: list[int] = []  # an event may come at EXTENDED_ARG or at what it extends
+        for instruction in dis.get_instructions(code):
+            name, offset = instruction.opname, instruction.offset
+            if name == "EXTENDED_ARG":
+                prefixes.append(offset)
+                continue
+            flag = HOLD if name in _HELD else 0
+            if self._every_opcode or (
+                offset not in own_calls and _is_shared(instruction, before, self._stored)
+            ):
+                flag |= SWITCH
+            if _is_checked_after(name):
+                flag |= CHECK
+            flags.update((each, flag) for each in (*prefixes, offset))
+            prefixes.clear()
+            if name not in ("NOP", "CACHE", "COPY"):
+                before = name
+        _mark_edges(code, flags)
+        return {offset: flag for offset, flag in flags.items() if flag}
+
+
+def _stored_names(codes: Iterable[CodeType]) -> frozenset[str]:
     """The names these codes store outside of constructors: the loads of them are worth a switch."""
     names = set()
     for code in codes:
@@ -85,33 +125,7 @@ def stored_names(codes: Iterable[CodeType]) -> "frozenset[str]":
     return frozenset(names)
 
 
-def flags_of(
-    code: CodeType, stored: "frozenset[str]", every_opcode: bool = False
-) -> "dict[int, int]":
-    """The flags of each instruction of `code` that has any, by its offset."""
-    flags: "dict[int, int]" = {}
-    before = ""
-    prefixes: "list[int]" = []  # an event may come at the EXTENDED_ARG or at the opcode it extends
-    for instruction in dis.get_instructions(code):
-        name = instruction.opname
-        if name == "EXTENDED_ARG":
-            prefixes.append(instruction.offset)
-            continue
-        second_half = (before, name) == ("PRECALL", "CALL")
-        flag = HOLD if second_half or name in _HELD else 0
-        if not second_half and (every_opcode or _is_shared(instruction, before, stored)):
-            flag |= SWITCH
-        if _is_checked_after(name):
-            flag |= CHECK
-        flags.update((offset, flag) for offset in (*prefixes, instruction.offset))
-        prefixes.clear()
-        if name not in ("NOP", "CACHE", "COPY"):
-            before = name
-    _mark_edges(code, flags)
-    return {offset: flag for offset, flag in flags.items() if flag}
-
-
-def _is_shared(instruction: dis.Instruction, before: str, stored: "frozenset[str]") -> bool:
+def _is_shared(instruction: dis.Instruction, before: str, stored: frozenset[str]) -> bool:
     name = instruction.opname
     if name in _ALWAYS or name in _CALLS or name in _STORES or name.startswith("INPLACE_"):
         return True
@@ -130,7 +144,7 @@ def _is_checked_after(name: str) -> bool:
     return sys.version_info < (3, 11) and name.startswith("POP_JUMP_IF")
 
 
-def _mark_edges(code: CodeType, flags: "dict[int, int]") -> None:
+def _mark_edges(code: CodeType, flags: dict[int, int]) -> None:
     """Mark the calls that are in another try than the opcode after them.
 
     What CPython delivers after a call is handled where the call is. Raised at the next opcode, it
@@ -144,13 +158,12 @@ def _mark_edges(code: CodeType, flags: "dict[int, int]") -> None:
         after = offsets[place + 1]
         if flags[offset] & CHECK and handler(offset) != handler(after):
             flags[after] |= HOLD
-            for near in offsets[max(0, place - 2) : place + 1]:
+            flags[offset] |= EDGE
+            for near in offsets[max(0, place - 2) : place + 1]:  # a PRECALL may lie between
                 flags[near] |= ARM
-            for near in offsets[max(0, place - 1) : place + 1]:
-                flags[near] |= EDGE if flags[near] & CHECK else 0  # a PRECALL, too
 
 
-def _handlers(code: CodeType) -> "Optional[Callable[[int], Optional[int]]]":
+def _handlers(code: CodeType) -> Optional[Callable[[int], Optional[int]]]:
     parse = getattr(dis, "_parse_exception_table", None)
     if parse is None:
         return None

@@ -1,10 +1,13 @@
-"""One run of a scenario under one schedule: tasks, the baton, and the choices that make the schedule.
+"""One run of a scenario under one schedule: tasks, the baton, and the choices that are the schedule.
 
 Each task has a worker, a real thread that sleeps on its own raw lock. Only the holder of the baton
 runs; at a switch point it decides who goes on, releases that worker's lock and acquires its own. So
 there is no scheduler thread, and every field here is guarded by the baton: whoever runs may write.
 """
 
+from __future__ import annotations
+
+import contextlib
 import ctypes
 import os
 import sys
@@ -30,34 +33,33 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.tracer = Tracer(self)
-        self.workers: "list[Worker]" = []
+        self.workers: list[Worker] = []
         self.current: Optional[Task] = None  # the holder of the baton; None: the driver
-        self.log: Optional["list[str]"] = None
+        self.log: Optional[list[str]] = None
         self._over = threading.Lock()  # held while a run is under way
         self._over.acquire()
         self.begin((), 0, 0)
-        self.ending = True
 
     # -- set-up and end, by the driver -------------------------------------------------------------
 
     def begin(
         self,
-        choices: "tuple[int, ...]",
+        choices: tuple[int, ...],
         preemptions: int,
         interrupts: int,
         *,
         pick: Optional[Callable[[int, bool], int]] = None,
-        victims: Optional["frozenset[int]"] = None,
-        exception: "type[BaseException]" = KeyboardInterrupt,
+        victims: Optional[frozenset[int]] = None,
+        exception: type[BaseException] = KeyboardInterrupt,
     ) -> None:
         """Forget the last run and prepare the next."""
         self.choices = choices
-        self.taken: "list[tuple[int, int]]" = []  # (option chosen, number of options) per decision
+        self.taken: list[tuple[int, int]] = []  # (option chosen, number of options) per decision
         self.steps = 0
         self.failure: Optional[str] = None
         self.error: Optional[BaseException] = None
         self.now = 1000.0
-        self.live: "list[Task]" = []
+        self.live: list[Task] = []
         self.ending = False
         self.interruptible = interrupts > 0
         self._left = preemptions
@@ -97,6 +99,7 @@ class Scheduler:
                 task.worker.baton.release()
                 self._wait()
             self.current = None
+            self.ending = False
 
     def _wait(self) -> None:
         if self._over.acquire(timeout=PATIENCE):
@@ -209,10 +212,9 @@ class Scheduler:
         task.done = True
         self.live.remove(task)
         if not self.ending and any(not other.daemon for other in self.live):
-            try:
-                return self._leave()
-            except Teardown:  # a deadlock of the others
-                pass
+            with contextlib.suppress(Teardown):  # a deadlock of the others
+                self._leave()
+                return
         self.ending = True
         self.current = None
         self._over.release()
@@ -236,7 +238,7 @@ class Scheduler:
         self._left -= action is not INTERRUPT and chosen >= free
         self._hand_over(task, action)
 
-    def _interruptible_waits(self) -> "list[tuple[Task, str]]":
+    def _interruptible_waits(self) -> list[tuple[Task, str]]:
         if not self._interrupts:
             return []
         return [(task, INTERRUPT) for task in self.live if task.victim and task.wait is not None]

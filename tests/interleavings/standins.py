@@ -6,6 +6,8 @@ nothing has to be waited for. Where the original is a call into C, an interrupti
 that is `scheduler.after`. Entering a ``with`` is the exception: CPython delivers nothing there.
 """
 
+from __future__ import annotations
+
 import threading
 import types
 from collections.abc import Callable, Mapping
@@ -137,7 +139,7 @@ class Thread:
         group: None = None,
         target: Optional[Callable[..., object]] = None,
         name: Optional[str] = None,
-        args: "tuple[Any, ...]" = (),
+        args: tuple[Any, ...] = (),
         kwargs: Optional[Mapping[str, Any]] = None,
         *,
         daemon: Optional[bool] = None,

@@ -1,10 +1,15 @@
-"""Small lock-free code for the explorer to prove itself on; the faults are seeded and named by the class.
+"""Small code for the explorer to prove itself on; the faults are seeded and named by the class.
 
-`SlotQueue` is the protocol in short: who puts appends and then looks at the waiters, who waits registers and then
-looks at the items, so whoever is second sees the other. Serving is under a try-lock, and its holder looks again.
+`SlotQueue` is the protocol in short: who puts appends and then looks at the waiters, who waits
+registers and then looks at the items, so whoever is second sees the other. Serving is under a
+try-lock, and its holder looks again.
 """
 
+from __future__ import annotations
+
 import collections
+import contextlib
+import sys
 import threading
 import time
 from _thread import allocate_lock
@@ -29,8 +34,8 @@ class SlotQueue:
     """Last in, first out, with first come, first served among waiters."""
 
     def __init__(self) -> None:
-        self.items: "list[Any]" = []
-        self.waiters: "collections.deque[Waiter]" = collections.deque()
+        self.items: list[Any] = []
+        self.waiters: collections.deque[Waiter] = collections.deque()
         self.serving = allocate_lock()
 
     def put(self, item: Any) -> None:
@@ -90,10 +95,8 @@ class NoLookAfterRegistering(SlotQueue):
 
 class TimeoutIgnoresHandOver(SlotQueue):
     def give_up(self, waiter: Waiter) -> Any:
-        try:
+        with contextlib.suppress(ValueError):
             self.waiters.remove(waiter)
-        except ValueError:
-            pass
         raise Empty
 
 
@@ -132,16 +135,15 @@ class Accounts:
 
     def move(self, source: int, target: int) -> None:
         first, second = self.in_order(source, target)
-        with self.locks[first]:
-            with self.locks[second]:
-                pass
+        with self.locks[first], self.locks[second]:
+            pass
 
-    def in_order(self, source: int, target: int) -> "tuple[int, int]":
+    def in_order(self, source: int, target: int) -> tuple[int, int]:
         return min(source, target), max(source, target)
 
 
 class LockOrder(Accounts):
-    def in_order(self, source: int, target: int) -> "tuple[int, int]":
+    def in_order(self, source: int, target: int) -> tuple[int, int]:
         return source, target
 
 
@@ -169,11 +171,11 @@ class CheckThenAct(Once):
 
 
 class Leases:
-    """Moves items from idle to leased so that an interrupt at any point leaves each in one place or in both."""
+    """Moves items from idle to leased so that an interrupt at any point leaves each in a table."""
 
-    def __init__(self, items: "list[int]") -> None:
+    def __init__(self, items: list[int]) -> None:
         self.idle = items
-        self.leased: "dict[int, bool]" = {}
+        self.leased: dict[int, bool] = {}
         self.lock = threading.Lock()
 
     def take(self) -> int:
@@ -195,9 +197,51 @@ class InterruptBeforeTry(Leases):
     def take(self) -> int:
         self.lock.acquire()
         try:
-            return super().take.__func__(self) if False else self.idle[-1]
+            return self.idle[-1]
         finally:
             self.lock.release()
+
+
+class Undone:
+    """Takes back what it did if it is interrupted, even in the last call of its try."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+        self.undone = 0
+
+    def do(self) -> None:
+        try:
+            return self.done.append(1)
+        except BaseException:
+            self.undone = len(self.done)
+            self.done.clear()
+            raise
+
+
+class Audit:
+    """Finds the items that only its table refers to, by their reference counts."""
+
+    def __init__(self, items: int) -> None:
+        self.table: dict[Thing, None] = {Thing(): None for _ in range(items)}
+        self.lock = threading.Lock()
+
+    def lost(self) -> int:
+        counts = [sys.getrefcount(item) for item in list(self.table)]
+        return counts.count(NOBODY)
+
+    def use(self) -> None:
+        """Hold an item for as long as this takes."""
+        item = next(iter(self.table))
+        with self.lock:
+            del item
+
+
+class Thing:
+    """What an `Audit` looks for."""
+
+
+#: The count of an item of the list that only the table and the list refer to: both, the variable, the argument.
+NOBODY = 4
 
 
 class Ticker:

@@ -4,16 +4,17 @@ No reference to a frame or to its locals is kept beyond the event, so that code 
 reference counts sees its own.
 """
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Optional, Protocol
 
-from .points import ARM, CHECK, EDGE, HOLD, SWITCH, codes_of, flags_of, stored_names
+from .points import ARM, CHECK, EDGE, HOLD, SWITCH, Points
 from .worker import Task
 
 
-class Points(Protocol):
+class Host(Protocol):
     """What the tracer asks of the scheduler."""
 
     current: Optional[Task]
@@ -25,18 +26,17 @@ class Points(Protocol):
 class Tracer:
     """Traces the files under test, in each thread that calls `start`."""
 
-    def __init__(self, points: Points) -> None:
-        self._points = points
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self.aim(frozenset(), False, False)
 
-    def aim(self, files: "frozenset[str]", every_opcode: bool, interrupts: bool) -> None:
+    def aim(self, files: frozenset[str], every_opcode: bool, interrupts: bool) -> None:
         """Choose the files, and what counts as a point there."""
         self._files = files
-        self._stored = stored_names(codes_of(sorted(files)))
-        self._every_opcode = every_opcode
+        self._points = Points(sorted(files), every_opcode)
         self._interrupts = interrupts
-        self._locals: "dict[int, tuple[Any, CodeType]]" = {}
-        self._edges: "dict[int, frozenset[int]]" = {}
+        self._locals: dict[int, tuple[Any, CodeType]] = {}
+        self._edges: dict[int, frozenset[int]] = {}
 
     def start(self) -> None:
         """Trace the calling thread from here on."""
@@ -48,8 +48,8 @@ class Tracer:
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         code = frame.f_code
-        if self._interrupts and self._points.current is not None:
-            self._points.current.checked = code.co_filename in self._files
+        if self._interrupts and self._host.current is not None:
+            self._host.current.checked = code.co_filename in self._files
         if code.co_filename not in self._files or "getrefcount" in code.co_names:
             # 3.9 and 3.10 copy a traced frame's locals to a dict, which getrefcount would count
             return None
@@ -62,27 +62,27 @@ class Tracer:
         return known[0]
 
     def _local(self, code: CodeType) -> Any:
-        flags = flags_of(code, self._stored, self._every_opcode)
+        flags = self._points.flags_of(code)
         if self._interrupts:
             edges = frozenset(offset for offset, flag in flags.items() if flag & EDGE)
             self._edges[id(code)] = edges
             return self._local_with_interrupts(flags)
         switches = frozenset(offset for offset, flag in flags.items() if flag & SWITCH)
-        points = self._points
+        host = self._host
 
         def local(frame: FrameType, event: str, arg: object) -> Any:
-            if event == "opcode" and frame.f_lasti in switches and points.current:
-                points.current.fresh = True
-                points.point(True, False)
+            if event == "opcode" and frame.f_lasti in switches and host.current:
+                host.current.fresh = True
+                host.point(True, False)
             return local
 
         return local
 
-    def _local_with_interrupts(self, flags: "dict[int, int]") -> Any:
-        points = self._points
+    def _local_with_interrupts(self, flags: dict[int, int]) -> Any:
+        host = self._host
 
         def local(frame: FrameType, event: str, arg: object) -> Any:
-            task = points.current
+            task = host.current
             if event == "opcode" and task:
                 flag = flags.get(frame.f_lasti, 0)
                 if flag & ARM:
@@ -93,7 +93,7 @@ class Tracer:
                 task.checked = bool(flag & CHECK)
                 task.fresh = bool(flag & SWITCH)
                 if deliver or task.fresh:
-                    interruption = points.point(task.fresh, deliver)
+                    interruption = host.point(task.fresh, deliver)
                     if interruption is not None:
                         sys.setprofile(self._retrace)
                         raise interruption
@@ -106,7 +106,7 @@ class Tracer:
         if event == "call":
             sys.setprofile(None)  # of a Python function, which is traced itself
         elif event == "c_return" and frame.f_lasti in self._edges.get(id(frame.f_code), ()):
-            interruption = self._points.point(False, True)
+            interruption = self._host.point(False, True)
             if interruption is not None:
                 raise interruption
 
@@ -119,4 +119,4 @@ class Tracer:
             outer = outer.f_back
         self.start()
         if event == "c_call" and frame.f_code.co_filename in self._files:
-            self._points.point(True, False)
+            self._host.point(True, False)

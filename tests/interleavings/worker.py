@@ -1,5 +1,7 @@
 """The threads of a scenario, and the real threads that run them one after another."""
 
+from __future__ import annotations
+
 import sys
 import threading
 from collections.abc import Callable
@@ -19,7 +21,7 @@ class Task:
     )
 
     def __init__(
-        self, name: str, body: Callable[[], object], worker: "Worker", daemon: bool, victim: bool
+        self, name: str, body: Callable[[], object], worker: Worker, daemon: bool, victim: bool
     ) -> None:
         self.name = name
         self.body = body
