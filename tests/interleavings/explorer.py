@@ -236,6 +236,7 @@ def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[Non
             yield
     finally:
         sys.unraisablehook = hook
+        scheduler.tracer.leave()
         gc.collect()
         if collecting:
             gc.enable()

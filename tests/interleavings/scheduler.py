@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Optional
 
+from .monitor import Monitor
 from .tracer import Tracer
 from .worker import Task, Teardown, Worker
 
@@ -24,7 +25,7 @@ PATIENCE = 10.0  # real seconds without an end after which a run counts as an en
 MAX_STEPS = 20_000  # points after which it does
 _KIT = {
     os.path.join(os.path.dirname(__file__), name)
-    for name in ("scheduler.py", "standins.py", "tracer.py")
+    for name in ("monitor.py", "scheduler.py", "standins.py", "tracer.py")
 }
 
 
@@ -32,7 +33,7 @@ class Scheduler:
     """Runs tasks one at a time; `choices` says which option to take at each decision, then 0."""
 
     def __init__(self) -> None:
-        self.tracer = Tracer(self)
+        self.tracer = Tracer(self) if sys.version_info < (3, 12) else Monitor(self)
         self.workers: list[Worker] = []
         self.current: Optional[Task] = None  # the holder of the baton; None: the driver
         self.log: Optional[list[str]] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 from typing import Any, Callable
 
@@ -342,6 +343,10 @@ def test_a_condition_made_of_stand_ins_hands_over() -> None:
 # --- interrupts
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 10),
+    reason="CPython 3.9 may deliver between the end of a with and its __exit__ (bpo-29988)",
+)
 def test_correct_code_survives_an_interrupt_anywhere() -> None:
     explore_interrupts(leasing(toys.Leases), [toys]).assert_holds()
 
@@ -365,8 +370,8 @@ def test_an_interrupt_in_the_last_call_of_a_try_is_raised_in_that_try() -> None:
         return [toy.do], check
 
     explore_interrupts(scenario, [toys]).assert_holds()
-    # Not interrupted; before the call, or in the handler; in the call, after what it did.
-    assert {(1, 0), (0, 0), (0, 1)} == outcomes
+    # Not interrupted; in the call, after what it did; perhaps before the call.
+    assert {(1, 0), (0, 1)} <= outcomes <= {(1, 0), (0, 1), (0, 0)}
 
 
 @pytest.mark.parametrize(("victims", "hit"), [((0,), {0}), ((1,), {1}), (None, {0, 1})])
@@ -374,7 +379,7 @@ def test_only_the_victims_are_interrupted(victims: Any, hit: set[int]) -> None:
     seen: set[int] = set()
 
     def scenario() -> Any:
-        counter = toys.Counter()
+        counter = toys.LostUpdate()
 
         def add(number: int) -> None:
             try:
@@ -407,25 +412,29 @@ def test_a_wait_for_a_lock_is_interrupted_without_getting_it() -> None:
     assert outcomes == {True, False} or outcomes == {True}
 
 
-def test_schedules_go_on_after_an_interrupt() -> None:
+def test_threads_are_switched_after_an_interrupt_too() -> None:
     def scenario() -> Any:
-        queue = toys.LostUpdate()
+        counter, lock = toys.LostUpdate(), standins.Lock()
+        interrupted: list[int] = []
 
-        def add() -> None:
+        def add_if_interrupted() -> None:
             try:
-                queue.add()
+                lock.acquire()
             except KeyboardInterrupt:
-                queue.add()
+                interrupted.append(1)
+                counter.add()
+
+        def add_in_one_step() -> None:
+            counter.value += 1
 
         def check() -> None:
-            assert queue.value == 2
+            assert counter.value == 1 + len(interrupted)
 
-        return [add, add], check
+        return [add_if_interrupted, add_in_one_step], check
 
-    without = explore_interrupts(scenario, [toys], preemptions=0).assert_holds()
-    [failure] = explore_interrupts(scenario, [toys], preemptions=1).failures
-    assert without.schedules > 2
-    assert failure.schedule.interrupts == 1
+    explore(scenario, [toys]).assert_holds()
+    explore_interrupts(scenario, [toys], preemptions=0).assert_holds()
+    assert explore_interrupts(scenario, [toys], preemptions=1).failures
 
 
 @pytest.mark.parametrize("interrupts", [0, 1])

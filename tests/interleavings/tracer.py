@@ -1,4 +1,4 @@
-"""Tells the scheduler of the points in the code under test, by `sys.settrace` with opcode events.
+"""Tells the scheduler of the points in the code under test, by `sys.settrace`, before Python 3.12.
 
 No reference to a frame or to its locals is kept beyond the event, so that code which looks at
 reference counts sees its own.
@@ -37,6 +37,11 @@ class Tracer:
         self._interrupts = interrupts
         self._locals: dict[int, tuple[Any, CodeType]] = {}
         self._edges: dict[int, frozenset[int]] = {}
+
+    def leave(self) -> None:
+        """Forget the code of the files."""
+        self._locals.clear()
+        self._edges.clear()
 
     def start(self) -> None:
         """Trace the calling thread from here on."""
