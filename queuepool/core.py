@@ -1,0 +1,362 @@
+"""What `Pool` and `AsyncPool` share: options, tables, and what they tell about themselves.
+
+What they do is in `lending` (take and put), `upkeep` (sweeps) and `ending` (resize, drain, close), as flows that
+receive the pool. The tables and what guards them:
+
+* `_queue`: the slots that nobody owns. Whoever removes a slot from it owns it (see `slotqueue`).
+* `_leases`: slot -> (code, offset, thread or task, instant). Popping a key is atomic, and is what ends a lease.
+* `_slots`: every slot of this pool, as keys. Changed by adoption and retirement, one key at a time.
+* `_by_resource`: id of an open resource -> its slot. Changed by the slot's owner alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, ClassVar, Generic, NoReturn, Tuple, TypeVar, Union
+
+from . import options
+from .admission import Admission
+from .errors import BadResource, Exhausted, PoolClosed, PoolTimeout, Unreachable, WrongSlot
+from .lifecycle import AnyLifecycle
+from .limits import Limits
+from .outage import Gate
+from .slot import AT_ONCE, Slot
+from .slotqueue import LifoSlotQueue, Waiter
+from .stats import Counters, Holder, Observer, Stats
+
+T = TypeVar("T")
+
+#: Who holds a slot since when: code and offset of the caller, its thread's identifier or its task, the clock's instant.
+LeaseRecord = Tuple[CodeType, int, Any, float]
+
+#: What closes a resource when its user raised: always, never, for these classes, or when the function says so.
+CloseOnException = Union[bool, type, Tuple[type, ...], Callable[[BaseException], bool]]
+
+
+class _PoolsOwn:
+    """The default of arguments for which the pool has an option, since None has a meaning of its own."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT: Any = _PoolsOwn()
+
+#: All pools of this process, for the hook after a fork.
+pools: weakref.WeakSet[BasePool[Any]] = weakref.WeakSet()
+
+log = logging.getLogger("queuepool")
+
+
+class BasePool(Generic[T]):
+    """The base of both pools; see `Pool` for the options."""
+
+    _driver: ClassVar[Any]
+    _functions: ClassVar[Any]
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        max_idle_time: float | None,
+        max_open_time: float | None,
+        max_usage_count: int | None,
+        close_on_exception: CloseOnException,
+        *,
+        open: Callable[[], Any] | None,
+        close: Callable[[T], Any] | None,
+        check: Callable[[T], Any] | None,
+        reset: Callable[[T], Any] | None,
+        lifecycle: AnyLifecycle[T] | None,
+        overflow: int,
+        timeout: float | None,
+        max_waiting: int | None,
+        shed_after: float | None,
+        min_idle: int,
+        jitter: float,
+        check_after: float,
+        max_opening: int,
+        fail_fast: bool,
+        leak_after: float | None,
+        nested: str,
+        queue_class: type[Any],
+        observer: Observer | None,
+        clock: Callable[[], float],
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a string with at least one character, not {name!r}")
+        self.name = name
+        self._capacity = options.count("capacity", capacity, least=1)
+        self._overflow = options.count("overflow", overflow)
+        self._limits = Limits(max_idle_time, max_open_time, max_usage_count, jitter, check_after)
+        self.close_on_exception = _checked_close_on_exception(close_on_exception)
+        self._timeout = options.number_or_none("timeout", timeout)
+        self._admission = Admission(max_waiting, shed_after)
+        self._min_idle = options.count("min_idle", min_idle)
+        if self._min_idle > self._capacity:
+            raise ValueError(f"min_idle must be at most capacity ({capacity}), not {min_idle!r}")
+        self._gate = Gate(max_opening)
+        self._fail_fast = bool(fail_fast)
+        self._leak_after = options.number_or_none("leak_after", leak_after)
+        self._nested = options.choice("nested", nested, "new", "same", "error")
+        if observer is not None and not isinstance(observer, Observer):
+            raise TypeError(f"observer must be an Observer, not {observer!r}")
+        self._observer = observer
+        self._clock = options.function("clock", clock)
+        self._lifecycle = self._lifecycle_of(open, close, check, reset, lifecycle)
+
+        self._counters = Counters()
+        self._slots: dict[Slot[T], None] = {}
+        self._leases: dict[Slot[T], LeaseRecord] = {}
+        self._by_resource: dict[int, Slot[T]] = {}
+        #: thread or task -> [its slot, how often it has taken it]; used unless `nested` is "new".
+        self._nesting: dict[object, list[Any]] = {}
+        #: Callers of `close` that wait for the last slot to come home.
+        self._closing: deque[Waiter] = deque()
+        self._swept_at = self._clock()
+        self._heal_at = AT_ONCE
+        self._orphaned = False
+        self._resizing = threading.Lock()  # guards the choice of who retires; no user code runs under it
+        self._generation = 0
+        self._paused = self._closed = False
+        self._pid = os.getpid()
+        self._recycler: Any = None
+        if not (isinstance(queue_class, type) and issubclass(queue_class, LifoSlotQueue.__mro__[1])):
+            raise TypeError(f"queue_class must be LifoSlotQueue, FifoSlotQueue or a subclass, not {queue_class!r}")
+        self._queue = queue_class()
+        self._line, self._standby = self._queue.line, self._queue.standby
+        self._prepare_hot_path()
+        if self._lifecycle is not None:
+            self._add_slots(self._capacity + self._overflow)
+        elif self._overflow or self._min_idle:
+            raise TypeError("overflow and min_idle need a pool that opens its resources: give open= or lifecycle=")
+        pools.add(self)
+
+    def _lifecycle_of(
+        self, open: Any, close: Any, check: Any, reset: Any, lifecycle: AnyLifecycle[T] | None
+    ) -> AnyLifecycle[T] | None:
+        given = {"open": open, "close": close, "check": check, "reset": reset}
+        functions = [hook for hook, function in given.items() if function is not None]
+        if lifecycle is not None:
+            if functions:
+                raise TypeError(f"give either lifecycle= or functions, not both: {', '.join(functions)}")
+            wanted = self._functions.__mro__[1]
+            if not isinstance(lifecycle, wanted):
+                raise TypeError(f"lifecycle must be an instance of {wanted.__name__}, not {lifecycle!r}")
+            return lifecycle
+        if open is None:
+            if functions:
+                raise TypeError(f"{', '.join(functions)} need open=, which makes the resources")
+            return None
+        made: AnyLifecycle[T] = self._functions(**given)
+        return made
+
+    def _prepare_hot_path(self) -> None:
+        """Work out which shortcuts take and put may use; they ask these attributes and nothing else."""
+        lifecycle, observer = self._lifecycle, self._observer
+
+        def watches(event: str) -> bool:
+            return observer is not None and getattr(type(observer), event) is not getattr(Observer, event)
+
+        self._watches_taken, self._watches_given_back = watches("taken"), watches("given_back")
+        self._poll = lifecycle.poll if lifecycle is not None and lifecycle.offers("poll") else None
+        open_for_all = not (self._paused or self._closed)
+        self._quick_take = open_for_all and self._nested == "new" and not self._watches_taken
+        self._quick_put = self._nested == "new" and not self._watches_given_back
+        # How long after a put a slot may be lent without a second look, in seconds.
+        self._quiet_time = self._limits.quiet_time
+        if lifecycle is not None:
+            if lifecycle.offers("reset"):
+                self._quick_put = False
+            if lifecycle.offers("check"):
+                self._quiet_time = min(self._quiet_time, self._limits.check_after)
+        self._most_uses = self._limits.most_uses
+
+    # --- slots
+
+    @property
+    def capacity(self) -> int:
+        """How many slots the pool has, without `overflow`; `resize` changes it."""
+        return self._capacity
+
+    def _add_slots(self, count: int) -> None:
+        first = len(self._slots) + 1
+        for number in range(first, first + count):
+            slot: Slot[T] = Slot(f"{self.name}-{number}")
+            slot.lifecycle = self._lifecycle  # type: ignore[assignment]
+            self._join(slot)
+
+    def _join(self, slot: Slot[T]) -> None:
+        slot._pool = self
+        self._slots[slot] = None
+        self._queue.put(slot)
+
+    def _adopt(self, slot: Any) -> None:
+        """Take in a slot that the program made (queuepool 1.x), or say why it is none of ours."""
+        if not isinstance(slot, Slot):
+            raise WrongSlot(f"{self.name}: cannot put {type(slot).__name__} objects, only slots; got {slot!r:.80}")
+        if not hasattr(slot, "_pool"):
+            raise BadResource(f"{self.name}: {type(slot).__name__}.__init__ must call super().__init__(name)")
+        if slot._pool is not None or slot.state == "retired":
+            owner = "this pool" if slot._pool is self else f"pool {slot._pool.name}" if slot._pool else "no pool"
+            raise WrongSlot(
+                f"{self.name}: slot {slot.name} is not out on loan (it belongs to {owner} and is {slot.state}): "
+                "it was put back before, or never taken from here"
+            )
+        lifecycle = getattr(slot, "lifecycle", None)
+        if lifecycle is None or self._lifecycle is not None:
+            raise WrongSlot(f"{self.name}: slot {slot.name} was not made by this pool, which makes its own slots")
+        if type(slot).__eq__ is not object.__eq__ or type(slot).__hash__ is not object.__hash__:
+            raise BadResource(f"{self.name}: {type(slot).__name__} must not define __eq__ or __hash__")
+        if self._closed:
+            raise PoolClosed(f"{self.name}: the pool is closed")
+        if len(self._slots) >= self._capacity:
+            raise WrongSlot(f"{self.name}: cannot add {slot.name}, all {self._capacity} slots are there (capacity)")
+        if lifecycle.offers("reset"):
+            self._quick_put = False
+        self._join(slot)
+
+    def _forget(self, slot: Slot[T]) -> None:
+        """Retire an empty slot that is in nobody's hands but the caller's."""
+        slot.retire()
+        self._slots.pop(slot, None)
+        slot._pool = None
+        if not self._slots and self._closing:
+            self._queue.wake(self._closing, None)
+
+    def _give_back(self, slot: Slot[T]) -> None:
+        """Queue a slot that the caller owns; one that was retiring and is empty goes for good."""
+        if slot.retiring and not slot.is_open:
+            self._forget(slot)
+        else:
+            self._queue.put(slot)
+
+    # --- what went wrong
+
+    def _observe(self, event: str, *args: Any) -> None:
+        """Tell the observer, whose errors are logged and counted and go no further."""
+        if self._observer is None:
+            return
+        try:
+            getattr(self._observer, event)(self, *args)
+        except Exception:
+            self._counters.observer_errors += 1
+            log.exception("%s: the observer's %s() failed", self.name, event)
+
+    def _note_failure(self, slot: Slot[T], step: str, error: BaseException) -> None:
+        log.warning("%s: %s of %s failed: %s", self.name, step, slot.name, slot.lifecycle.describe(error))
+        self._observe("failed", step, error)
+
+    def _closes_on(self, error: BaseException) -> bool:
+        """Whether a user's `error` costs the resource its life."""
+        rule = self.close_on_exception
+        if isinstance(rule, (bool, int)):
+            return bool(rule)
+        if isinstance(rule, (type, tuple)):
+            return isinstance(error, rule)
+        try:
+            return bool(rule(error))
+        except Exception:
+            log.exception("%s: close_on_exception failed; the resource is closed", self.name)
+            return True
+
+    def _refusal(self, error: Exception) -> Exception:
+        self._counters.refused += 1
+        self._observe("refused", error)
+        return error
+
+    def _timeout_error(self, waited: float) -> PoolTimeout:
+        """The error of a take whose deadline has come: says who holds what, or why nothing opens."""
+        self._counters.timeouts += 1
+        gate, holders = self._gate, self.holders()
+        counts = f"{len(holders)} taken, {len(self._queue.queue)} idle, {len(self._line)} waiting"
+        parts = [f"{self.name}: no slot within {waited:.1f} s ({counts}{', paused' if self._paused else ''})"]
+        if gate.outage:
+            error: PoolTimeout = Unreachable(f"{parts[0]}; unreachable, the last of {gate.failures} failed opens: {gate.last_error_text}")
+            error.__cause__ = gate.last_error
+        else:
+            if holders:
+                parts.append(f"oldest holder: {holders[0]}")
+                waiting = {waiter.owner for waiter in list(self._line)}
+                if {record[2] for record in list(self._leases.values())} <= waiting | {self._driver.current()}:
+                    parts.append('every holder waits for a second slot itself (see nested="same")')
+            elif self._lifecycle is None and not self._slots:
+                parts.append("no slot was ever put into it")
+            if gate.last_error_text:
+                parts.append(f"last failed open: {gate.last_error_text}")
+            error = Exhausted("; ".join(parts))
+        self._observe("refused", error)
+        return error
+
+    # --- what it tells
+
+    def holders(self) -> list[Holder]:
+        """Who holds slots now, the longest first. Any thread may ask."""
+        from .places import place, who
+
+        now = self._clock()
+        records = sorted(self._leases.copy().items(), key=lambda item: item[1][3])
+        return [
+            Holder(slot.name, who(owner), now - since, place(code, offset))
+            for slot, (code, offset, owner, since) in records
+        ]
+
+    def stats(self) -> Stats:
+        """The pool's gauges and counters now; see `Stats`. Any thread may ask."""
+        counters, queue = self._counters, self._queue
+        slots = list(self._slots)
+        return Stats(
+            name=self.name,
+            capacity=self._capacity,
+            overflow=self._overflow,
+            slots=len(slots),
+            taken=len(self._leases),
+            idle=len(queue.queue),
+            empty=sum(not slot.is_open for slot in slots),
+            waiting=len(self._line) + len(self._standby),
+            opening=len(self._gate.opening),
+            paused=self._paused,
+            closed=self._closed,
+            unreachable=self._gate.outage,
+            takes=counters.past_uses + sum(slot.use_count for slot in slots),
+            waits=counters.waits.snapshot(),
+            opens=counters.opens.snapshot(),
+            open_errors=counters.open_errors,
+            closes=dict(counters.closes),
+            close_errors=counters.close_errors,
+            reset_errors=counters.reset_errors,
+            timeouts=counters.timeouts,
+            refused=counters.refused,
+            reclaimed=counters.reclaimed,
+            sweep_errors=counters.sweep_errors,
+            observer_errors=counters.observer_errors,
+            last_open_error=self._gate.last_error_text or None,
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "paused" if self._paused else "open"
+        return (
+            f"<{type(self).__name__} {self.name}: {state}, capacity {self._capacity}, {len(self._leases)} taken, "
+            f"{len(self._queue.queue)} idle, {len(self._line)} waiting>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"pool {self.name} cannot be pickled or copied: its resources are this process's own")
+
+
+def _checked_close_on_exception(value: Any) -> CloseOnException:
+    classes = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, (bool, int)) or (callable(value) and not isinstance(value, type)):
+        return value
+    raise TypeError(f"close_on_exception must be a bool, exception classes or a function, not {value!r}")

@@ -1,0 +1,124 @@
+"""Changing or ending a running pool: pause, resize, recycle everything, dispose, close."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TypeVar
+
+from . import lending, options, reclaiming
+from .core import BasePool
+from .errors import PoolClosed
+from .slot import Slot
+from .stats import Holder
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
+
+T = TypeVar("T")
+
+
+def pause(pool: BasePool[T]) -> None:
+    pool._paused = True
+    pool._queue.hold()
+    pool._prepare_hot_path()
+
+
+def resume(pool: BasePool[T]) -> None:
+    pool._paused = False
+    pool._prepare_hot_path()
+    pool._queue.release()
+
+
+async def resize(pool: BasePool[T], driver: Any, capacity: int) -> None:
+    capacity = options.count("capacity", capacity, least=1)
+    if pool._min_idle > capacity:
+        raise ValueError(f"capacity must be at least min_idle ({pool._min_idle}), not {capacity!r}")
+    if pool._closed:
+        raise PoolClosed(f"{pool.name}: the pool is closed")
+    with pool._resizing:
+        pool._capacity = capacity
+        surplus = _mark_retiring(pool, capacity + pool._overflow)
+    for slot in surplus:
+        if pool._queue.remove(slot):
+            await lending.put(pool, driver, slot)
+
+
+def _mark_retiring(pool: BasePool[T], target: int) -> list[Slot[T]]:
+    """Add slots, or mark those that shall go, until `target` stay. The empty go first, then the idle, then the leased."""
+    staying = [slot for slot in pool._slots if not slot.retiring]
+    if len(staying) < target:
+        if pool._lifecycle is not None:  # else the program puts in what it wants to add
+            pool._add_slots(target - len(staying))
+        return []
+    order = {slot: rank for rank, slot in enumerate([*pool._queue._vacant, *pool._queue.snapshot()])}
+    staying.sort(key=lambda slot: order.get(slot, len(order)))
+    surplus = staying[: len(staying) - target]
+    for slot in surplus:
+        slot.retiring = True
+        slot.condemn("resize")
+    return surplus
+
+
+async def recycle_all(pool: BasePool[T], driver: Any, reason: str) -> list[Exception]:
+    """Close what is idle now, what is leased at its put, and what is being opened after its first use."""
+    pool._generation += 1
+    for slot in list(pool._leases):
+        slot.condemn(reason)
+    errors = []
+    for slot in pool._queue.snapshot():
+        if pool._queue.remove(slot):
+            try:
+                if slot.is_open:
+                    error = await lending.close(pool, driver, slot, reason)
+                    if error is not None:
+                        errors.append(error)
+            finally:
+                pool._give_back(slot)
+    return errors
+
+
+async def dispose(pool: BasePool[T], driver: Any) -> None:
+    errors = await recycle_all(pool, driver, "dispose")
+    if errors:
+        raise ExceptionGroup(f"{pool.name}: {len(errors)} resources failed to close", errors)
+
+
+async def close(pool: BasePool[T], driver: Any, timeout: float | None) -> list[Holder]:
+    timeout = options.number_or_none("timeout", timeout)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pool._closed = True
+    pool._prepare_hot_path()
+    for slot in list(pool._slots):
+        slot.retiring = True
+        slot.condemn("close")
+    for line in (pool._line, pool._standby):
+        pool._queue.wake(line, PoolClosed(f"{pool.name}: the pool was closed"))
+    while True:
+        slot = pool._queue.pop_any()
+        if slot is None:
+            break
+        await lending.put(pool, driver, slot)
+    await _wait_for_leases(pool, driver, deadline)
+    return pool.holders()
+
+
+async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
+    """Wait until the last slot has come home, as the wakers in `BasePool._forget` tell, but not beyond `deadline`."""
+    waiter = driver.waiter()
+    pool._closing.append(waiter)  # before the slots are looked at, so that none can come home unseen
+    try:
+        while pool._slots and (deadline is None or time.monotonic() < deadline):
+            seconds = driver.patience if deadline is None else min(driver.patience, deadline - time.monotonic())
+            if await driver.wait(waiter, seconds):
+                return
+            reclaiming.heal(pool)
+            slot = pool._queue.pop_any()
+            if slot is not None:
+                await lending.put(pool, driver, slot)
+    finally:
+        try:
+            pool._closing.remove(waiter)
+        except ValueError:
+            pass
+

@@ -1,0 +1,62 @@
+"""What a forked child does with the pools that it inherits: forget their resources, close none, start empty.
+
+The parent and the child would share each resource (a socket, a session); closing one in the child would end it for
+the parent too. So the child keeps them in a list for ever, lest a finalizer close them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core import BasePool
+
+_parents: list[Any] = []
+
+
+def keep(resource: Any) -> None:
+    """Never let a finalizer close the parent's `resource`."""
+    _parents.append(resource)
+
+
+def forget(pool: BasePool[Any]) -> None:
+    """Make `pool`, inherited from the parent, a fresh one. Of its threads only the one that forked lives on.
+
+    A slot that this very thread holds stays its own: it may be put back, and opens anew at its next take.
+    """
+    me = threading.get_ident()
+    pool._pid = os.getpid()
+    queue = pool._queue
+    for waiting in (queue.queue, queue._vacant, queue.line, queue.standby, pool._closing):
+        waiting.clear()
+    pool._gate.opening.clear()
+    pool._resizing = threading.Lock()
+    for owner in [owner for owner in pool._nesting if owner != me]:
+        del pool._nesting[owner]
+    for slot in list(pool._slots):
+        record = pool._leases.get(slot)
+        if record is not None and record[2] == me:
+            slot.inherited = slot.is_open
+            slot.condemn("fork")
+            continue
+        pool._leases.pop(slot, None)
+        if slot.is_open:
+            pool._by_resource.pop(id(slot.resource), None)
+            pool._counters.past_uses += slot.use_count
+            keep(slot.closed())
+        queue._put(slot)
+    if pool._recycler is not None:
+        pool._recycler = pool._recycler.restarted(pool)
+
+
+def _after_in_child() -> None:
+    from .core import pools
+
+    for pool in list(pools):
+        forget(pool)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_in_child)

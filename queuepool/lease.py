@@ -1,0 +1,131 @@
+"""A lease: a handle that behaves like the resource, is an empty shell after `close()`, and comes back if dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import reclaiming
+from .errors import LeaseClosed
+
+if TYPE_CHECKING:
+    from .core import BasePool
+    from .slot import Slot
+
+# Names that Python looks up on the class and not on the instance, so each must be there to be passed on.
+_DELEGATED = frozenset(
+    "__len__ __length_hint__ __getitem__ __setitem__ __delitem__ __contains__ __iter__ __next__ __reversed__ __call__ "
+    "__aiter__ __anext__ __await__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __bool__ __int__ __float__ "
+    "__complex__ __index__ __round__ __trunc__ __floor__ __ceil__ __neg__ __pos__ __abs__ __invert__ __str__ __bytes__ "
+    "__format__ __fspath__ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __matmul__ "
+    "__truediv__ __rtruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __divmod__ __pow__ __rpow__ __lshift__ "
+    "__rshift__ __and__ __rand__ __iand__ __or__ __ror__ __ior__ __xor__ __rxor__ __ixor__".split()
+)
+_OWN = ("_queuepool_slot", "_queuepool_pool", "_queuepool_record")
+
+
+class Lease:
+    """Made by `Pool.lease()`. Attributes, operators and calls go to the resource; `close()` gives it back.
+
+    C code that insists on the very type of a resource refuses a lease; `unwrap()` has the resource itself. A lease that
+    is dropped without `close()` gives its slot back by itself, but only once nobody else refers to the resource: a cursor
+    that holds its connection keeps both. The idea is CuttlePool's.
+    """
+
+    __slots__ = (*_OWN, "__weakref__")
+
+    _queuepool_slot: Slot[Any] | None
+    _queuepool_pool: BasePool[Any]
+    _queuepool_record: Any
+
+    def unwrap(self) -> Any:
+        """The resource itself. Do not keep it beyond the lease. Raises `LeaseClosed`."""
+        slot = self._queuepool_slot
+        if slot is None:
+            raise LeaseClosed("the lease is closed: its resource may be somebody else's by now")
+        return slot.resource
+
+    def close(self) -> Any:
+        """Give the resource back; the second time does nothing. With `AsyncPool`, await the result."""
+        return self._queuepool_end(None)
+
+    def _queuepool_end(self, error: BaseException | None) -> Any:
+        slot = self._queuepool_slot
+        object.__setattr__(self, "_queuepool_slot", None)
+        pool = self._queuepool_pool
+        if slot is None:
+            return pool._nothing()
+        return pool.put(slot) if error is None else pool._put_after(slot, error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unwrap(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.unwrap(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.unwrap(), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self.unwrap())})
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._queuepool_end(error)
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._queuepool_end(error)
+
+    def __repr__(self) -> str:
+        slot = self._queuepool_slot
+        return "<Lease: closed>" if slot is None else f"<Lease of {slot.name}: {type(slot.resource).__name__}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a lease cannot be pickled or copied: it stands for one live resource")
+
+    def __del__(self) -> None:
+        # This may be a finalizer in the middle of anything: nothing here blocks, logs or closes.
+        slot = getattr(self, "_queuepool_slot", None)
+        if slot is None:
+            return
+        pool = self._queuepool_pool
+        if pool._leases.get(slot) is not self._queuepool_record:
+            return
+        if reclaiming.resource_references(slot) <= reclaiming.ALONE:
+            reclaiming.drop(pool, slot)
+        else:
+            pool._orphaned = True  # somebody holds the resource; a sweep or the next who finds no slot will look
+
+
+_classes: dict[type, type[Lease]] = {}
+
+
+def lease_of(pool: BasePool[Any], slot: Slot[Any]) -> Lease:
+    """The lease of a slot that the caller has just taken."""
+    kind = type(slot.resource)
+    cls = _classes.get(kind)
+    if cls is None:
+        methods = {name: _delegate(name) for name in _DELEGATED if callable(getattr(kind, name, None))}
+        cls = _classes[kind] = type(f"Lease[{kind.__name__}]", (Lease,), {"__slots__": (), **methods})
+    lease = cls()
+    for name, value in zip(_OWN, (slot, pool, pool._leases.get(slot))):
+        object.__setattr__(lease, name, value)
+    return lease
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def method(self: Lease, *args: Any) -> Any:
+        return getattr(type(self.unwrap()), name)(self.unwrap(), *args)
+
+    method.__name__ = name
+    return method

@@ -1,0 +1,400 @@
+"""Take and put, as flows that `Pool` and `AsyncPool` share; what differs between them is in the driver."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import forking, options, reclaiming
+from .core import DEFAULT, BasePool, log
+from .errors import BadResource, NestedTake, Overloaded, PoolClosed, PoolError, TooManyWaiting, WrongSlot
+from .slot import AT_ONCE, Slot
+
+if TYPE_CHECKING:
+    from .slotqueue import Item, Waiter
+
+T = TypeVar("T")
+
+
+class Take(Generic[T]):
+    """One take on its way: `slot` is the slot that it owns, if any, and gives back whatever happens."""
+
+    def __init__(self, pool: BasePool[T], driver: Any, timeout: float | None) -> None:
+        self.pool = pool
+        self.driver = driver
+        self.began = time.monotonic()
+        timeout = pool._timeout if timeout is DEFAULT else options.number_or_none("timeout", timeout)
+        self.deadline = None if timeout is None else self.began + timeout
+        self.waited = 0.0
+        self.slot: Slot[T] | None = None
+
+    async def run(self, slot: Slot[T] | None, code: CodeType, offset: int) -> Slot[T]:
+        """A leased slot with a live resource. `slot` has been popped already, if it is given; `code` and `offset` are the
+        caller's."""
+        pool = self.pool
+        self.slot = slot
+        try:
+            if pool._pid != os.getpid():
+                forking.forget(pool)
+            owner = self.driver.current()
+            if pool._nested != "new" and owner in pool._nesting:
+                return self._again(owner)
+            slot = await self._fit_slot()
+            slot.use_count += 1
+            pool._leases[slot] = (code, offset, owner, pool._clock())
+        except BaseException:
+            self._let_go()
+            raise
+        if pool._nested != "new":
+            pool._nesting[owner] = [slot, 1]
+        if pool._watches_taken:
+            pool._observe("taken", slot, self.waited)
+        return slot
+
+    def _again(self, owner: object) -> Slot[T]:
+        """The slot that this thread or task holds already."""
+        entry = self.pool._nesting[owner]
+        slot: Slot[T] = entry[0]
+        if self.pool._nested == "error":
+            holder = next((str(each) for each in self.pool.holders() if each.slot == slot.name), slot.name)
+            raise NestedTake(f"{self.pool.name}: the caller holds slot {slot.name} already: {holder}")
+        entry[1] += 1
+        return slot
+
+    def _let_go(self) -> None:
+        """Give back what this take owns; an empty slot goes to the bottom, for it may be the one that does not open."""
+        slot, self.slot = self.slot, None
+        if slot is None:
+            return
+        self.pool._leases.pop(slot, None)
+        if slot.is_open or slot.retiring:
+            self.pool._give_back(slot)
+        else:
+            self.pool._queue.sink(slot)
+
+    async def _fit_slot(self) -> Slot[T]:
+        while True:
+            if self.slot is None:
+                self.slot = await self._queued_slot()
+            slot = self.slot
+            if slot.is_open and await self._is_fit(slot):
+                return slot
+            if slot.retiring:
+                self.slot = None
+                self.pool._give_back(slot)
+                continue
+            other = await self._open_or_swap(slot)
+            if other is None:
+                return slot
+            self.slot = other
+            self.pool._give_back(slot)
+
+    # --- waiting for a slot
+
+    async def _queued_slot(self) -> Slot[T]:
+        pool, queue = self.pool, self.pool._queue
+        if pool._closed:
+            raise PoolClosed(f"{pool.name}: the pool is closed")
+        slot: Slot[T] | None = queue.get_now()
+        if slot is None and pool._orphaned:
+            reclaiming.heal(pool)
+            slot = queue.get_now()
+        if slot is not None:
+            return slot
+        waiting, joined_at = len(pool._line), time.monotonic()
+        if not pool._admission.admits(waiting, joined_at):
+            message = f"{pool.name}: {waiting} callers wait already (max_waiting={pool._admission.max_waiting})"
+            raise pool._refusal(TooManyWaiting(message))
+        item = await self._wait(pool._line, self.deadline)
+        now = time.monotonic()
+        self.waited += now - joined_at
+        pool._counters.waits.add(now - joined_at)
+        if item is None:
+            raise pool._timeout_error(now - self.began)
+        if not isinstance(item, Slot):
+            raise item
+        if pool._admission.sheds(now - joined_at, now):
+            pool._give_back(item)
+            message = f"{pool.name}: overloaded, shed after {now - joined_at:.3f} s (shed_after={pool._admission.shed_after})"
+            raise pool._refusal(Overloaded(message))
+        return item
+
+    async def _wait(self, line: deque[Waiter], until: float | None) -> Item:
+        """What this caller, waiting in `line`, is given; None if nothing was by `until`."""
+        pool, driver, queue = self.pool, self.driver, self.pool._queue
+        waiter = driver.waiter()
+        try:
+            queue.join_line(waiter, line)
+            while True:
+                seconds = driver.patience if until is None else min(driver.patience, until - time.monotonic())
+                if await driver.wait(waiter, seconds):
+                    return self._given(waiter.accept())
+                # A last look for what may have been lost, before giving up, and now and then.
+                reclaiming.heal(pool)
+                if until is not None and time.monotonic() >= until:
+                    return self._given(queue.leave(waiter, line))
+                if queue.is_stranded(waiter, line):
+                    item = queue.leave(waiter, line)
+                    if item is not None:
+                        return self._given(item)
+                    ticket, waiter = waiter.ticket, driver.waiter()
+                    waiter.ticket = ticket
+                    queue.join_line(waiter, line, front=True)
+        except BaseException:
+            queue.give_up(waiter, line)
+            raise
+
+    def _given(self, item: Item) -> Item:
+        # One error object is given to all waiters; each raises its own, lest their tracebacks mingle.
+        return type(item)(*item.args) if isinstance(item, BaseException) else item
+
+    # --- looking at an open slot
+
+    async def _is_fit(self, slot: Slot[T]) -> bool:
+        """Whether the open `slot`, ours, may be lent; if not it is empty after, or no longer ours."""
+        pool, driver = self.pool, self.driver
+        if slot.dropped is not None:
+            reclaiming.tell(pool, slot, slot.dropped)
+            slot.dropped = None
+            await self._leaving(slot, settle)
+        if not slot.is_open:
+            return False
+        now = pool._clock()
+        reason = pool._limits.exceeded(slot, now)
+        if reason is None:
+            if await self._is_alive(slot, now):
+                pool._limits.settled(slot, pool._quiet_time)
+                return True
+            reason = "check"
+        if reason == "check" and not slot.suspect:
+            suspect_all(pool)
+        await close(pool, driver, slot, reason)
+        return False
+
+    async def _is_alive(self, slot: Slot[T], now: float) -> bool:
+        alive = poll(self.pool, slot)
+        if alive is False or not slot.lifecycle.offers("check"):
+            return alive is not False
+        seen_at = max(slot.checked_at, slot.last_used_at or AT_ONCE)
+        if alive is None or slot.suspect or now - seen_at >= self.pool._limits.check_after:
+            answer: bool = await self._leaving(slot, check)
+            return answer
+        return True
+
+    # --- opening an empty one
+
+    async def _open_or_swap(self, slot: Slot[T]) -> Slot[T] | None:
+        """Open the resource of `slot`, ours; or return another slot, open already, that came back meanwhile."""
+        pool, gate = self.pool, self.pool._gate
+        arrived_at, failures = time.monotonic(), gate.failures
+        while True:
+            if pool._closed:
+                raise PoolClosed(f"{pool.name}: the pool is closed")
+            now = time.monotonic()
+            wait = gate.begin(slot, now, arrived_at, pool._queue.standby_served_at)
+            if wait <= 0.0:
+                try:
+                    await self._leaving(slot, open_resource)
+                    return None
+                except PoolError:
+                    raise
+                except Exception as error:
+                    if self.deadline is None or pool._fail_fast or not slot.lifecycle.transient(error):
+                        raise
+            else:
+                if gate.outage and (pool._fail_fast or (self.deadline is None and gate.failures > failures)):
+                    raise pool._timeout_error(now - self.began)
+                until = now + wait if self.deadline is None else min(now + wait, self.deadline)
+                item = await self._wait(pool._standby, until)
+                if isinstance(item, BaseException):
+                    raise item
+                if item is not None:
+                    return item
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                raise pool._timeout_error(time.monotonic() - self.began)
+
+    async def _leaving(self, slot: Slot[T], step: Callable[..., Awaitable[Any]]) -> Any:
+        """The result of `step` on `slot`; where it may hang, this take leaves at its deadline and the slot to the step."""
+        pool, driver = self.pool, self.driver
+        if not driver.leaves(slot.lifecycle, self.deadline):
+            return await step(pool, driver, slot)
+        waiter = driver.waiter()
+        work = _work(pool, driver, slot, step, waiter)
+        try:
+            driver.spawn(work, f"{pool.name} {step.__name__}")
+        except BaseException:
+            work.close()
+            raise
+        self.slot = None  # it is the step's from here on
+        try:
+            seconds = driver.patience if self.deadline is None else self.deadline - time.monotonic()
+            while not await driver.wait(waiter, seconds) and self.deadline is None:
+                pass
+        finally:
+            outcome = waiter.abandon()
+            if outcome is not None:
+                self.slot = slot  # the step is over, so the slot is this take's again
+        if outcome is None:
+            raise pool._timeout_error(time.monotonic() - self.began)
+        result, error = outcome
+        if error is not None:
+            raise error
+        return result
+
+
+async def _work(
+    pool: BasePool[T], driver: Any, slot: Slot[T], step: Callable[..., Awaitable[Any]], waiter: Waiter
+) -> None:
+    """`step`, away from its caller: hand over the result, or, if the caller has left, put the slot back."""
+    outcome: Any
+    try:
+        outcome = await step(pool, driver, slot), None
+    except BaseException as error:
+        outcome = None, error
+    if not waiter.give(outcome):
+        await put(pool, driver, slot)
+
+
+# --- steps on a slot, whose owner calls them
+
+
+async def open_resource(pool: BasePool[T], driver: Any, slot: Slot[T]) -> None:
+    """Open the resource of the empty `slot`, for which `Gate.begin` has given leave. What `open` raises goes on."""
+    gate, lifecycle = pool._gate, slot.lifecycle
+    generation, began = pool._generation, time.monotonic()
+    try:
+        resource = await driver.call(lifecycle.open)
+        if lifecycle is pool._lifecycle:
+            _check_resource(pool, slot, resource)
+        slot.opened(resource, pool._clock())
+    except Exception as error:
+        pool._counters.open_errors += 1
+        gate.failed(slot, time.monotonic(), error, lifecycle.describe(error), lifecycle.transient(error))
+        pool._note_failure(slot, "open", error)
+        raise
+    finally:
+        gate.dropped(slot)
+    pool._by_resource[id(resource)] = slot
+    pool._limits.opened(slot, pool._clock())
+    if generation != pool._generation:
+        slot.condemn("recycle_all")
+    seconds = time.monotonic() - began
+    pool._counters.opens.add(seconds)
+    if gate.succeeded(slot, seconds):
+        log.warning("%s: resources open again, after %d failures", pool.name, gate.failures)
+        pool._queue.wake(pool._standby, None)
+    pool._limits.settled(slot, pool._quiet_time)
+    pool._observe("opened", slot, seconds)
+
+
+def _check_resource(pool: BasePool[T], slot: Slot[T], resource: Any) -> None:
+    if resource is None:
+        raise BadResource(f"{pool.name}: open returned None for slot {slot.name}; it must return the resource")
+    other = pool._by_resource.get(id(resource))
+    if other is not None and other.resource is resource:
+        raise BadResource(f"{pool.name}: open returned for slot {slot.name} what {other.name} holds already")
+
+
+async def close(pool: BasePool[T], driver: Any, slot: Slot[T], reason: str) -> Exception | None:
+    """Close the resource of the open `slot`. Returns what `close` raised, logged and counted."""
+    pool._by_resource.pop(id(slot.resource), None)
+    pool._counters.past_uses += slot.use_count
+    pool._counters.closes[reason] += 1
+    resource = slot.closed()
+    failure = None
+    if slot.inherited:
+        slot.inherited = False
+        forking.keep(resource)
+    else:
+        try:
+            await driver.finish(driver.call(slot.lifecycle.close, resource), f"{pool.name} close")
+        except Exception as error:
+            failure = error
+            pool._counters.close_errors += 1
+            pool._note_failure(slot, "close", error)
+    pool._observe("closed", slot, reason)
+    return failure
+
+
+def poll(pool: BasePool[T], slot: Slot[T]) -> bool | None:
+    """What the lifecycle's `poll` says; one that raises takes the resource for dead."""
+    try:
+        return slot.lifecycle.poll(slot.resource)
+    except Exception as error:
+        pool._note_failure(slot, "check", error)
+        return False
+
+
+async def check(pool: BasePool[T], driver: Any, slot: Slot[T]) -> bool:
+    """Whether the lifecycle's `check` finds the resource alive."""
+    try:
+        alive = await driver.call(slot.lifecycle.check, slot.resource)
+    except Exception as error:
+        pool._note_failure(slot, "check", error)
+        return False
+    if alive is not None and not alive:
+        return False
+    slot.suspect = False
+    slot.checked_at = pool._clock()
+    return True
+
+
+def suspect_all(pool: BasePool[T]) -> None:
+    """One was found dead, so each of those that lie idle is looked at before it is lent."""
+    for slot in pool._queue.snapshot():
+        slot.suspect = True
+        slot.due_at = AT_ONCE
+
+
+async def settle(pool: BasePool[T], driver: Any, slot: Slot[T], error: BaseException | None = None) -> None:
+    """Make the open `slot` fit for the next user, or close its resource. `error` is what its user raised."""
+    reason = slot.condemned
+    if reason is None and error is not None and pool._closes_on(error):
+        reason = "exception"
+    slot.last_used_at = pool._clock()
+    if reason is None and slot.lifecycle.offers("reset"):
+        try:
+            await driver.call(slot.lifecycle.reset, slot.resource)
+        except Exception as failure:
+            pool._counters.reset_errors += 1
+            pool._note_failure(slot, "reset", failure)
+            reason = "reset"
+        except BaseException:
+            slot.condemn("reset")
+            raise
+    reason = reason or pool._limits.exceeded(slot, slot.last_used_at)
+    if reason is not None:
+        await close(pool, driver, slot, reason)
+    else:
+        pool._limits.settled(slot, pool._quiet_time)
+
+
+async def put(pool: BasePool[T], driver: Any, slot: Slot[T], error: BaseException | None = None) -> None:
+    """Give back a slot whose lease has ended, which makes it the caller's own."""
+    try:
+        if slot.is_open:
+            await settle(pool, driver, slot, error)
+    finally:
+        pool._give_back(slot)
+
+
+def end_lease(pool: BasePool[T], slot: Slot[T]) -> bool:
+    """End the lease of `slot`; False if it goes on, for its holder has taken it more than once (`nested="same"`)."""
+    if pool._nested != "new":
+        record = pool._leases.get(slot)
+        entry = pool._nesting.get(record[2]) if record is not None else None
+        if record is not None and entry is not None and entry[0] is slot:
+            entry[1] -= 1
+            if entry[1]:
+                return False
+            pool._nesting.pop(record[2], None)
+    record = pool._leases.pop(slot, None)
+    if record is None:
+        raise WrongSlot(f"{pool.name}: slot {slot.name} is not out on loan: it was put back before, or never taken")
+    if pool._watches_given_back:
+        pool._observe("given_back", slot, pool._clock() - record[3])
+    return True

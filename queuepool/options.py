@@ -1,0 +1,49 @@
+"""Checks of option values: each error names the option and the value, and comes at construction."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def number(name: str, value: Any, *, least: float = 0.0) -> float:
+    """`value` as a finite number of at least `least`."""
+    # A bool is a number to Python and a mistake to a person.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not math.isfinite(value) or value < least:
+        raise ValueError(f"{name} must be a finite number of at least {least:g}, not {value!r}")
+    return value
+
+
+def number_or_none(name: str, value: Any, *, least: float = 0.0) -> float | None:
+    return None if value is None else number(name, value, least=least)
+
+
+def count(name: str, value: Any, *, least: int = 0) -> int:
+    """`value` as a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value!r}")
+    return value
+
+
+def count_or_none(name: str, value: Any, *, least: int = 0) -> int | None:
+    return None if value is None else count(name, value, least=least)
+
+
+def choice(name: str, value: Any, *allowed: str) -> str:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+    return str(value)
+
+
+def function(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {value!r}")
+    return value
+
+
+def function_or_none(name: str, value: Any) -> Any:
+    return None if value is None else function(name, value)

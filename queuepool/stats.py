@@ -1,0 +1,153 @@
+"""What a pool tells about itself: a snapshot, histograms, holders, and an observer's events."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core import BasePool
+    from .slot import Slot
+
+#: Upper bounds in seconds; the last bucket has none. Wide enough for a microsecond's poll and a minute's outage.
+BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often a duration fell into each bucket: `counts[i]` were at most `bounds[i]` seconds, the last one more."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total_time: float
+    longest_time: float
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def quantile(self, share: float) -> float:
+        """The upper bound in seconds of the bucket that holds the given share (0 to 1), e.g. 0.99; 0.0 when empty."""
+        rank, seen = share * self.count, 0
+        for bound, count in zip((*self.bounds, self.longest_time), self.counts):
+            seen += count
+            if seen and seen >= rank:
+                return min(bound, self.longest_time)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a slot: `who` (a thread's or task's name), for how many seconds, taken at `where` (file:line)."""
+
+    slot: str
+    who: str
+    seconds: float
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.who}, {self.seconds:.1f} s, {self.where}"
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A pool at one moment. The gauges are read one after the other, and the counters are raised without a lock
+    (a thread switch may lose one in many thousands on Python 3.9 and free-threaded builds): good for watching and
+    alarms, not for accounts. Times are seconds.
+    """
+
+    name: str
+    #: Gauges.
+    capacity: int
+    overflow: int
+    slots: int
+    taken: int
+    idle: int
+    empty: int
+    waiting: int
+    opening: int
+    paused: bool
+    closed: bool
+    unreachable: bool
+    #: Counters since the pool was made.
+    takes: int
+    waits: Histogram
+    opens: Histogram
+    open_errors: int
+    closes: dict[str, int]
+    close_errors: int
+    reset_errors: int
+    timeouts: int
+    refused: int
+    reclaimed: int
+    sweep_errors: int
+    observer_errors: int
+    last_open_error: str | None
+
+
+class Recorder:
+    """The moving part of a `Histogram`."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BUCKETS) + 1)
+        self._total = self._longest = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._counts[bisect_left(BUCKETS, seconds)] += 1
+        self._total += seconds
+        self._longest = max(self._longest, seconds)
+
+    def snapshot(self) -> Histogram:
+        return Histogram(BUCKETS, tuple(self._counts), self._total, self._longest)
+
+
+@dataclass
+class Counters:
+    """What a pool counts on its slow paths; its hot path counts nothing, for takes follow from the slots' use counts."""
+
+    waits: Recorder = field(default_factory=Recorder)
+    opens: Recorder = field(default_factory=Recorder)
+    open_errors: int = 0
+    closes: Counter[str] = field(default_factory=Counter)
+    close_errors: int = 0
+    reset_errors: int = 0
+    timeouts: int = 0
+    refused: int = 0
+    reclaimed: int = 0
+    sweep_errors: int = 0
+    observer_errors: int = 0
+    past_uses: int = 0
+
+
+class Observer:
+    """Override what you want to hear of, and give an instance to the pool.
+
+    The methods are called in the thread or task that did the thing, with no lock held; they must not block. What one
+    raises is logged and counted, and disturbs nobody. Overriding `taken` or `given_back` costs each take or put a call.
+    """
+
+    def taken(self, pool: BasePool[Any], slot: Slot[Any], waited: float) -> None:
+        """A slot was lent, after `waited` seconds in the line (0.0 without)."""
+
+    def given_back(self, pool: BasePool[Any], slot: Slot[Any], held: float) -> None:
+        """A slot came back after `held` seconds; it is not yet reset."""
+
+    def opened(self, pool: BasePool[Any], slot: Slot[Any], seconds: float) -> None:
+        """A resource opened, which took `seconds`."""
+
+    def closed(self, pool: BasePool[Any], slot: Slot[Any], reason: str) -> None:
+        """A resource was closed: `reason` names the limit, or "exception", "check", "reset", "asked", ..."""
+
+    def failed(self, pool: BasePool[Any], step: str, error: BaseException) -> None:
+        """`step` ("open", "check", "close", "reset" or "sweep") raised `error`."""
+
+    def refused(self, pool: BasePool[Any], error: Exception) -> None:
+        """A take ends with `error`: a timeout, or a refusal to wait."""
+
+    def held_long(self, pool: BasePool[Any], holder: Holder) -> None:
+        """A slot has been out for more than `leak_after` seconds; told once for each lease."""
+
+    def reclaimed(self, pool: BasePool[Any], slot: Slot[Any], holder: Holder | None) -> None:
+        """A slot that nobody could have put back any more came back by itself."""

@@ -1,0 +1,111 @@
+"""The sweep: what is due is closed, what is missing is opened, what was lost is found."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypeVar
+
+from . import lending, reclaiming
+from .core import BasePool, log
+from .slot import AT_ONCE, Slot
+
+T = TypeVar("T")
+
+#: After this many slots the sweep lets other threads and tasks run.
+BREATH = 256
+
+
+async def sweep(pool: BasePool[T], driver: Any) -> int:
+    """Look at each idle slot once, and return how many resources were closed.
+
+    Slots are taken out of the queue one at a time, and only if due, so that takers go on all the while.
+    """
+    tell_long_held(pool)
+    reclaiming.reclaim(pool)
+    before = sum(pool._counters.closes.values())
+    idle = pool._queue.snapshot()
+    for number, slot in enumerate(idle):
+        if number % BREATH == BREATH - 1:
+            await driver.breathe()
+        surplus = len(pool._by_resource) > pool._capacity and (slot.last_used_at or AT_ONCE) < pool._swept_at
+        if (surplus or _needs_a_look(pool, slot)) and pool._queue.remove(slot):
+            try:
+                await _look(pool, driver, slot, surplus)
+            finally:
+                pool._give_back(slot)
+    pool._swept_at = pool._clock()
+    try:
+        await fill(pool, driver, pool._min_idle, lambda: len(pool._queue.queue))
+    except Exception:
+        pass  # logged and counted where it was raised; the next sweep tries again
+    return sum(pool._counters.closes.values()) - before
+
+
+def _needs_a_look(pool: BasePool[T], slot: Slot[T]) -> bool:
+    now = pool._clock()
+    return slot.dropped is not None or pool._limits.exceeded(slot, now) is not None or _wants_check(pool, slot, now)
+
+
+def _wants_check(pool: BasePool[T], slot: Slot[T], now: float) -> bool:
+    """Whether the sweep is to see if the idle slot is alive, which also keeps its connection from timing out."""
+    patience = pool._limits.check_after
+    lifecycle = slot.lifecycle
+    if not patience or lifecycle is not pool._lifecycle or not (lifecycle.offers("poll") or lifecycle.offers("check")):
+        return False
+    return slot.suspect or now - max(slot.checked_at, slot.last_used_at or AT_ONCE) >= patience
+
+
+async def _look(pool: BasePool[T], driver: Any, slot: Slot[T], surplus: bool) -> None:
+    """Close the resource of the slot, which is ours, if there is a reason."""
+    if slot.dropped is not None:
+        reclaiming.tell(pool, slot, slot.dropped)
+        slot.dropped = None
+        if slot.is_open:
+            await lending.settle(pool, driver, slot)
+    if not slot.is_open:
+        return
+    now = pool._clock()
+    reason = pool._limits.exceeded(slot, now) or ("overflow" if surplus else None)
+    if reason is None and _wants_check(pool, slot, now):
+        alive = lending.poll(pool, slot)
+        if alive is not False and slot.lifecycle.offers("check"):
+            alive = await lending.check(pool, driver, slot)
+        if alive is False:
+            reason = "check"
+            if not slot.suspect:
+                lending.suspect_all(pool)
+        else:
+            slot.checked_at = now
+            slot.due_at = min(slot.expires_at, now + pool._quiet_time)
+    if reason is not None:
+        await lending.close(pool, driver, slot, reason)
+
+
+async def fill(pool: BasePool[T], driver: Any, least: int, count: Any) -> int:
+    """Open empty slots while `count()` is below `least`; return how many were opened. Raises what `open` does."""
+    opened = 0
+    while count() < least and not pool._closed:
+        slot = pool._queue.pop_empty()
+        if slot is None:
+            break
+        try:
+            pool._gate.opening[slot] = time.monotonic()  # not `begin`: nobody waits for this one, and it comes alone
+            await lending.open_resource(pool, driver, slot)
+            opened += 1
+        finally:
+            if slot.is_open or slot.retiring:
+                pool._give_back(slot)
+            else:
+                pool._queue.sink(slot)
+    return opened
+
+
+def tell_long_held(pool: BasePool[T]) -> None:
+    """Warn of each lease that has become older than `leak_after` since the last sweep: once for each."""
+    if pool._leak_after is None:
+        return
+    since_sweep = pool._clock() - pool._swept_at
+    for holder in pool.holders():
+        if pool._leak_after < holder.seconds <= pool._leak_after + since_sweep:
+            log.warning("%s: slot %s has not come back for long: %s", pool.name, holder.slot, holder)
+            pool._observe("held_long", holder)
