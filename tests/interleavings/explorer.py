@@ -26,8 +26,8 @@ final check::
   the standard library that uses locks needs ``with patched(queue):`` around the call. Pass
   ``clock=clock`` where a clock is a default argument.
 - Everything else (the scenario, the standard library) runs without a switch between two operations
-  of stand-ins. The scenario may use `Lock`, `Event`, `Thread`, `sleep` and `clock` of `standins`; the
-  real ones would block the run.
+  of stand-ins. The scenario may use `Lock`, `Event`, `Thread`, `sleep`, `clock` and `pause`
+  (a point of its own) of `standins`; the real ones would block the run.
 - A run fails when a body raises, a finalizer raises, nobody can run (deadlock), it does not end, or
   the check raises. A body that may fail catches what it expects. Threads that the code starts
   itself take part; daemons are not awaited.
@@ -226,9 +226,10 @@ def _collect(count: int) -> None:
 def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[None]:
     """Trace and patch these modules; keep the collector out; count finalizers' errors as failures."""
     files = frozenset(str(module.__file__) for module in under_test)
+    gc.collect()
+    gc.freeze()  # so that a scenario may collect what it has made itself, at little cost
     scheduler.tracer.aim(files, schedule.every_opcode, schedule.interrupts > 0)
     collecting, hook = gc.isenabled(), sys.unraisablehook
-    gc.collect()
     gc.disable()
     sys.unraisablehook = _on_unraisable
     try:
@@ -237,6 +238,7 @@ def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[Non
     finally:
         sys.unraisablehook = hook
         scheduler.tracer.leave()
+        gc.unfreeze()
         gc.collect()
         if collecting:
             gc.enable()

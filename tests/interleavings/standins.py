@@ -182,6 +182,11 @@ def clock() -> float:
     return scheduler.now
 
 
+def pause() -> None:
+    """A switch point of the scenario's own."""
+    scheduler.before()
+
+
 def sleep(seconds: float) -> None:
     """Stands in for `time.sleep`: a wait that nothing but time ends."""
     scheduler.before()

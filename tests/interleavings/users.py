@@ -1,0 +1,161 @@
+"""A pool whose users and resources notice what must never happen, for scenarios of the core."""
+
+from __future__ import annotations
+
+import queuepool.core
+import queuepool.ending
+import queuepool.lending
+import queuepool.outage
+import queuepool.pool
+import queuepool.reclaiming
+import queuepool.slotqueue
+import queuepool.threads
+import queuepool.upkeep
+from queuepool import Exhausted, Pool, PoolClosed, Slot
+
+from .standins import clock, pause, sleep
+
+CORE = [
+    queuepool.core,
+    queuepool.ending,
+    queuepool.lending,
+    queuepool.outage,
+    queuepool.pool,
+    queuepool.reclaiming,
+    queuepool.slotqueue,
+    queuepool.threads,
+    queuepool.upkeep,
+]
+
+
+class Resource:
+    """Knows whether somebody uses it."""
+
+    def __init__(self) -> None:
+        self.closed = self.in_use = False
+
+
+class Users:
+    """A pool, what its users do in one thread each, and what must hold when they have done it."""
+
+    def __init__(
+        self,
+        capacity: int = 1,
+        filled: bool = True,
+        max_idle_time: float | None = 300.0,
+        max_opening: int = 4,
+    ) -> None:
+        self.faults: list[str] = []
+        self.opened: list[Resource] = []
+        self.pool: Pool[Resource] = Pool(
+            "explored",
+            capacity,
+            max_idle_time,
+            open=self._open,
+            close=self._close,
+            max_opening=max_opening,
+            jitter=0.0,
+            clock=clock,
+        )
+        if filled:
+            self.pool.prefill()
+
+    def _open(self) -> Resource:
+        pause()
+        resource = Resource()
+        self.opened.append(resource)
+        return resource
+
+    def _close(self, resource: Resource) -> None:
+        # An error would go no further than the pool's log.
+        if resource.closed or resource.in_use:
+            self.faults.append("closed twice" if resource.closed else "closed while in use")
+        resource.closed = True
+        pause()
+
+    def idle_too_long(self) -> Users:
+        """Let time pass, so that each idle resource is due."""
+        sleep(1000.0)
+        return self
+
+    # -- bodies of threads
+
+    def use(self, timeout: float | None = None) -> None:
+        """Take, use and put."""
+        self.put(self.take(timeout))
+
+    def try_to_use(self) -> None:
+        """The same, by someone who waits for a second, of a pool that may be closed."""
+        try:
+            slot = self.take(1.0)
+        except (Exhausted, PoolClosed):
+            return
+        self.put(slot)
+
+    def use_in_with(self) -> None:
+        """The same through the context manager."""
+        with self.pool.get() as resource:
+            self._touch(resource)
+
+    def take(self, timeout: float | None = None) -> Slot[Resource]:
+        """Take and use."""
+        slot = self.pool.take(timeout)
+        self._touch(slot.resource)
+        return slot
+
+    def put(self, slot: Slot[Resource]) -> None:
+        """Put."""
+        self.pool.put(slot)
+
+    def _touch(self, resource: Resource) -> None:
+        if resource is None or resource.closed or resource.in_use:
+            self.faults.append(f"lent though {vars(resource) if resource else 'empty'}")
+        resource.in_use = True
+        pause()
+        resource.in_use = False
+
+    # -- checks
+
+    def check(self) -> None:
+        """No slot is lost or doubled, nobody waits, and what is open is what slots hold."""
+        pool = self.pool
+        assert not self.faults
+        queued = [*pool._queue.queue, *pool._queue._vacant]
+        assert len(queued) == len(set(queued)) == len(pool._slots) == pool.capacity
+        assert set(queued) == set(pool._slots)
+        assert not pool._leases
+        self._check_nobody_waits()
+        held = {slot.resource for slot in queued if slot.is_open}
+        assert held == {resource for resource in self.opened if not resource.closed}
+        assert set(pool._by_resource) == {id(resource) for resource in held}
+        assert all(slot.is_open for slot in pool._queue.queue)
+        assert not any(slot.is_open for slot in pool._queue._vacant)
+
+    def check_closed(self) -> None:
+        """Everything is closed and gone."""
+        assert not self.faults
+        assert not self.pool._slots
+        assert not self.pool._leases
+        assert not self.pool._queue.qsize()
+        assert all(resource.closed for resource in self.opened)
+        self._check_nobody_waits()
+
+    def check_heals(self) -> None:
+        """After two sweeps every slot can be taken, whatever was interrupted."""
+        pool = self.pool
+        pool.recycle()
+        pool.recycle()
+        slots = [pool.take(0) for _ in range(pool.capacity)]
+        assert len(set(slots)) == pool.capacity
+        for slot in slots:
+            assert not slot.resource.closed
+            pool.put(slot)
+        assert not self.faults
+        self._check_nobody_waits()
+
+    def _check_nobody_waits(self) -> None:
+        pool = self.pool
+        assert not pool._line
+        assert not pool._standby
+        assert not pool._closing
+        assert not pool._gate.opening
