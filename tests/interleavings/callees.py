@@ -14,15 +14,16 @@ from typing import Optional
 
 _CONTAINERS = (list, dict, set, str, collections.deque, collections.OrderedDict)
 _SHARED = frozenset(itertools.chain.from_iterable(map(dir, _CONTAINERS)))
-_PURE = frozenset({"isinstance", "type", "id", "super", "float", "int", "bool", "getattr"})
+#: Functions in C that touch nothing another thread could change.
+PURE = frozenset({"isinstance", "type", "id", "super", "float", "int", "bool", "getattr"})
 _METHOD_CALLS = {"CALL", "CALL_METHOD"}  # a callable and self or NULL lie below the arguments
 _FUNCTION_CALLS = {"CALL_FUNCTION"}  # the callable alone
 _UNKNOWN = {"PRECALL", "CACHE", "EXTENDED_ARG", "NOP", "KW_NAMES"}
 
 
 def own_names(codes: Iterable[CodeType]) -> frozenset[str]:
-    """Names that mean a function of these codes, or one that touches nothing, wherever called."""
-    return (frozenset(code.co_name for code in codes) | _PURE) - _SHARED
+    """Names that mean a function of these codes wherever they are called."""
+    return frozenset(code.co_name for code in codes) - _SHARED
 
 
 def calls_of(code: CodeType, names: frozenset[str]) -> frozenset[int]:

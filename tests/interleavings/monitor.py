@@ -15,6 +15,7 @@ from typing import Any
 
 from .points import SWITCH, Points
 from .tracer import Host
+from .worker import raise_if_any
 
 _TOOL = 4  # of the six there are, one that none of the usual tools takes
 
@@ -76,9 +77,7 @@ class Monitor:
         return None
 
     def _on_check(self, *_: object) -> None:
-        interruption = self._host.point(False, True)
-        if interruption is not None:
-            raise interruption
+        raise_if_any(self._host.point(False, True))
 
     def _on_jump(self, code: CodeType, offset: int, target: int) -> Any:
         if target > offset:

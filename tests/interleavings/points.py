@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Callable, Optional
 
-from .callees import calls_of, own_names
+from .callees import PURE, calls_of, own_names
 
 SWITCH = 1  # another thread may run before this opcode
 CHECK = 2  # CPython looks for asynchronous exceptions after this opcode
@@ -61,11 +61,14 @@ _UNCHECKED_IN_3_9 = {
     *("ROT_TWO", "ROT_THREE", "ROT_FOUR", "UNARY_NOT", "IS_OP", "CONTAINS_OP", "JUMP_FORWARD"),
     *("POP_JUMP_IF_TRUE", "POP_JUMP_IF_FALSE", "JUMP_IF_TRUE_OR_POP", "JUMP_IF_FALSE_OR_POP"),
 }
-_HELD = {
-    "RESUME"
-}  # whether it has an event of its own differs between the first run and later ones
-if sys.version_info < (3, 11):
-    _HELD |= {"SETUP_FINALLY", "SETUP_WITH", "BEFORE_ASYNC_WITH", "YIELD_FROM"}
+#: Whether a call into Python is followed by a check; from 3.11 on there is one as it begins only.
+_CHECKS_AFTER_PYTHON = sys.version_info < (3, 11)
+if _CHECKS_AFTER_PYTHON:
+    _HELD = {"SETUP_FINALLY", "SETUP_WITH", "BEFORE_ASYNC_WITH", "YIELD_FROM"}
+    _CHECKS.add("RETURN_VALUE")
+else:
+    # Whether RESUME has an event of its own differs between the first run and later ones.
+    _HELD = {"RESUME"}
 
 
 def codes_of(files: Iterable[str]) -> Iterator[CodeType]:
@@ -92,6 +95,7 @@ class Points:
         """The flags of each instruction of `code` that has any, by its offset."""
         flags: dict[int, int] = {}
         own_calls = calls_of(code, self._own)
+        idle_calls = own_calls | calls_of(code, PURE)
         before = ""
         prefixes: list[int] = []  # an event may come at EXTENDED_ARG or at what it extends
         for instruction in dis.get_instructions(code):
@@ -101,10 +105,10 @@ class Points:
                 continue
             flag = HOLD if name in _HELD else 0
             if self._every_opcode or (
-                offset not in own_calls and _is_shared(instruction, before, self._stored)
+                offset not in idle_calls and _is_shared(instruction, before, self._stored)
             ):
                 flag |= SWITCH
-            if _is_checked_after(name):
+            if _is_checked_after(name) and (_CHECKS_AFTER_PYTHON or offset not in own_calls):
                 flag |= CHECK
             flags.update((each, flag) for each in (*prefixes, offset))
             prefixes.clear()

@@ -18,7 +18,7 @@ from typing import Optional
 
 from .monitor import Monitor
 from .tracer import Tracer
-from .worker import Task, Teardown, Worker
+from .worker import Task, Teardown, Worker, raise_if_any
 
 RUN, EXPIRE, INTERRUPT = "goes on", "times out", "is interrupted"
 PATIENCE = 10.0  # real seconds without an end after which a run counts as an endless loop
@@ -134,9 +134,7 @@ class Scheduler:
     def after(self) -> None:
         """What CPython does after the call into C that the operation stands for."""
         if self.interruptible:
-            interruption = self.point(False, True)
-            if interruption is not None:
-                raise interruption
+            raise_if_any(self.point(False, True))
 
     def point(self, switch: bool, deliver: bool) -> Optional[BaseException]:
         """Let another task run here, if that is the choice; what to raise here, if that is it."""

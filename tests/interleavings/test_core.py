@@ -179,7 +179,7 @@ def test_two_sweeps_at_once_close_each_resource_once() -> None:
 def test_after_recycle_all_nothing_opened_before_it_is_left() -> None:
     def scenario() -> Any:
         pool = Users(2)
-        old = list(pool.opened)
+        old = pool.open_resources
         slot = pool.take()
 
         def check() -> None:

@@ -11,7 +11,7 @@ from types import CodeType, FrameType
 from typing import Any, Optional, Protocol
 
 from .points import ARM, CHECK, EDGE, HOLD, SWITCH, Points
-from .worker import Task
+from .worker import Task, raise_if_any
 
 
 class Host(Protocol):
@@ -98,22 +98,25 @@ class Tracer:
                 task.checked = bool(flag & CHECK)
                 task.fresh = bool(flag & SWITCH)
                 if deliver or task.fresh:
-                    interruption = host.point(task.fresh, deliver)
-                    if interruption is not None:
-                        sys.setprofile(self._retrace)
-                        raise interruption
+                    self._raise_if_any(host.point(task.fresh, deliver))
             return local
 
         return local
+
+    def _raise_if_any(self, error: BaseException | None) -> None:
+        if error is not None:
+            sys.setprofile(self._retrace)
+            try:
+                raise error
+            finally:
+                del error
 
     def _on_return(self, frame: FrameType, event: str, arg: object) -> None:
         """A profile function: makes a call into C raise, rather than the opcode after it."""
         if event == "call":
             sys.setprofile(None)  # of a Python function, which is traced itself
         elif event == "c_return" and frame.f_lasti in self._edges.get(id(frame.f_code), ()):
-            interruption = self._host.point(False, True)
-            if interruption is not None:
-                raise interruption
+            raise_if_any(self._host.point(False, True))
 
     def _retrace(self, frame: FrameType, event: str, arg: object) -> None:
         """A profile function: a thread whose trace function raised is traced no more; go on."""

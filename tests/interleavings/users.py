@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import queuepool.core
 import queuepool.ending
 import queuepool.lending
@@ -46,7 +49,8 @@ class Users:
         max_opening: int = 4,
     ) -> None:
         self.faults: list[str] = []
-        self.opened: list[Resource] = []
+        # Weakly: a resource that anyone but its slot refers to counts as in use.
+        self._opened: list[weakref.ref[Resource]] = []
         self.pool: Pool[Resource] = Pool(
             "explored",
             capacity,
@@ -63,7 +67,7 @@ class Users:
     def _open(self) -> Resource:
         pause()
         resource = Resource()
-        self.opened.append(resource)
+        self._opened.append(weakref.ref(resource))
         return resource
 
     def _close(self, resource: Resource) -> None:
@@ -72,6 +76,12 @@ class Users:
             self.faults.append("closed twice" if resource.closed else "closed while in use")
         resource.closed = True
         pause()
+
+    @property
+    def open_resources(self) -> set[Resource]:
+        """Those that live."""
+        opened = (reference() for reference in self._opened)
+        return {each for each in opened if each is not None and not each.closed}
 
     def idle_too_long(self) -> Users:
         """Let time pass, so that each idle resource is due."""
@@ -119,25 +129,26 @@ class Users:
     def check(self) -> None:
         """No slot is lost or doubled, nobody waits, and what is open is what slots hold."""
         pool = self.pool
+        slots: Any = pool._queue
         assert not self.faults
-        queued = [*pool._queue.queue, *pool._queue._vacant]
+        queued = [*slots.queue, *slots._vacant]
         assert len(queued) == len(set(queued)) == len(pool._slots) == pool.capacity
         assert set(queued) == set(pool._slots)
         assert not pool._leases
         self._check_nobody_waits()
         held = {slot.resource for slot in queued if slot.is_open}
-        assert held == {resource for resource in self.opened if not resource.closed}
+        assert held == self.open_resources
         assert set(pool._by_resource) == {id(resource) for resource in held}
-        assert all(slot.is_open for slot in pool._queue.queue)
-        assert not any(slot.is_open for slot in pool._queue._vacant)
+        assert all(slot.is_open for slot in slots.queue)
+        assert not any(slot.is_open for slot in slots._vacant)
 
     def check_closed(self) -> None:
         """Everything is closed and gone."""
         assert not self.faults
         assert not self.pool._slots
         assert not self.pool._leases
-        assert not self.pool._queue.qsize()
-        assert all(resource.closed for resource in self.opened)
+        assert self.pool.stats().slots == 0
+        assert not self.open_resources
         self._check_nobody_waits()
 
     def check_heals(self) -> None:
@@ -157,5 +168,4 @@ class Users:
         pool = self.pool
         assert not pool._line
         assert not pool._standby
-        assert not pool._closing
         assert not pool._gate.opening

@@ -12,6 +12,15 @@ class Teardown(BaseException):
     """Raised in tasks that are left over when a run has ended, so that their threads become free."""
 
 
+def raise_if_any(error: BaseException | None) -> None:
+    """Raise `error`, so that the frame raising it is not kept by it, and its callers by that."""
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error
+
+
 class Task:
     """A thread of the scenario."""
 
