@@ -16,27 +16,27 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from types import CodeType
-from typing import Any, ClassVar, Generic, NoReturn, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, Union
 
 from . import options
 from .admission import Admission
 from .errors import BadResource, Exhausted, PoolClosed, PoolTimeout, Unreachable, WrongSlot
-from .lifecycle import AnyLifecycle
+from .lifecycle import SlotLifecycle
 from .limits import Limits
 from .outage import Gate
 from .slot import AT_ONCE, Slot
-from .slotqueue import LifoSlotQueue, Waiter
+from .slotqueue import SlotQueue, Waiter
 from .stats import Counters, Holder, Observer, Stats
 
 T = TypeVar("T")
 
 #: Who holds a slot since when: code and offset of the caller, its thread's identifier or its task, the clock's instant.
-LeaseRecord = Tuple[CodeType, int, Any, float]
+LeaseRecord = tuple[CodeType, int, Any, float]
 
 #: What closes a resource when its user raised: always, never, for these classes, or when the function says so.
-CloseOnException = Union[bool, type, Tuple[type, ...], Callable[[BaseException], bool]]
+CloseOnException = Union[bool, type, tuple[type, ...], Callable[[BaseException], bool]]
 
 
 class _PoolsOwn:
@@ -57,6 +57,64 @@ log = logging.getLogger("queuepool")
 class BasePool(Generic[T]):
     """The base of both pools; see `Pool` for the options."""
 
+    # Slots, not a dict: CPython finds the fields and methods of objects with few or no dict entries faster.
+    __slots__ = (
+        "_admission",
+        "_busy",
+        "_by_resource",
+        "_capacity",
+        "_clock",
+        "_closed",
+        "_closing",
+        "_counters",
+        "_fail_fast",
+        "_gate",
+        "_generation",
+        "_heal_at",
+        "_leak_after",
+        "_leases",
+        "_lifecycle",
+        "_limits",
+        "_line",
+        "_min_idle",
+        "_most_uses",
+        "_nested",
+        "_nesting",
+        "_observer",
+        "_orphaned",
+        "_overflow",
+        "_paused",
+        "_pid",
+        "_poll",
+        "_pop",
+        "_push",
+        "_queue",
+        "_quiet_time",
+        "_recycler",
+        "_resizing",
+        "_slots",
+        "_standby",
+        "_swept_at",
+        "_timeout",
+        "_watches_given_back",
+        "_watches_taken",
+        "close_on_exception",
+        "name",
+    )
+
+    if TYPE_CHECKING:
+        _busy: Sized
+        _clock: Callable[[], float]
+        _line: deque[Waiter]
+        _standby: deque[Waiter]
+        _pop: Callable[[], Slot[T]]
+        _push: Callable[[Slot[T]], None]
+
+        # What each kind of pool has in its own way: plain here, awaitable there.
+        def put(self, slot: Slot[T]) -> Any: ...
+        def _put_after(self, slot: Slot[T], error: BaseException) -> Any: ...
+        def _nothing(self) -> Any: ...
+
     _driver: ClassVar[Any]
     _functions: ClassVar[Any]
 
@@ -73,7 +131,7 @@ class BasePool(Generic[T]):
         close: Callable[[T], Any] | None,
         check: Callable[[T], Any] | None,
         reset: Callable[[T], Any] | None,
-        lifecycle: AnyLifecycle[T] | None,
+        lifecycle: SlotLifecycle[T] | None,
         overflow: int,
         timeout: float | None,
         max_waiting: int | None,
@@ -127,9 +185,9 @@ class BasePool(Generic[T]):
         self._paused = self._closed = False
         self._pid = os.getpid()
         self._recycler: Any = None
-        if not (isinstance(queue_class, type) and issubclass(queue_class, LifoSlotQueue.__mro__[1])):
+        if not (isinstance(queue_class, type) and issubclass(queue_class, SlotQueue)):
             raise TypeError(f"queue_class must be LifoSlotQueue, FifoSlotQueue or a subclass, not {queue_class!r}")
-        self._queue = queue_class()
+        self._queue: SlotQueue = queue_class()
         self._line, self._standby = self._queue.line, self._queue.standby
         self._prepare_hot_path()
         if self._lifecycle is not None:
@@ -139,8 +197,8 @@ class BasePool(Generic[T]):
         pools.add(self)
 
     def _lifecycle_of(
-        self, open: Any, close: Any, check: Any, reset: Any, lifecycle: AnyLifecycle[T] | None
-    ) -> AnyLifecycle[T] | None:
+        self, open: Any, close: Any, check: Any, reset: Any, lifecycle: SlotLifecycle[T] | None
+    ) -> SlotLifecycle[T] | None:
         given = {"open": open, "close": close, "check": check, "reset": reset}
         functions = [hook for hook, function in given.items() if function is not None]
         if lifecycle is not None:
@@ -149,12 +207,12 @@ class BasePool(Generic[T]):
             wanted = self._functions.__mro__[1]
             if not isinstance(lifecycle, wanted):
                 raise TypeError(f"lifecycle must be an instance of {wanted.__name__}, not {lifecycle!r}")
-            return lifecycle
+            return lifecycle  # type: ignore[no-any-return]
         if open is None:
             if functions:
                 raise TypeError(f"{', '.join(functions)} need open=, which makes the resources")
             return None
-        made: AnyLifecycle[T] = self._functions(**given)
+        made: SlotLifecycle[T] = self._functions(**given)
         return made
 
     def _prepare_hot_path(self) -> None:
@@ -166,17 +224,23 @@ class BasePool(Generic[T]):
 
         self._watches_taken, self._watches_given_back = watches("taken"), watches("given_back")
         self._poll = lifecycle.poll if lifecycle is not None and lifecycle.offers("poll") else None
-        open_for_all = not (self._paused or self._closed)
-        self._quick_take = open_for_all and self._nested == "new" and not self._watches_taken
-        self._quick_put = self._nested == "new" and not self._watches_given_back
-        # How long after a put a slot may be lent without a second look, in seconds.
+        plain = self._nested == "new" and not self._watches_taken and not self._paused and not self._closed
+        # Take goes the long way while this is not empty: somebody waits, or there is more to do than to pop a slot.
+        self._busy = self._queue.line if plain else (None,)
+        # How long after a put a slot may be lent without a second look, in seconds; after how many uses, put gives one.
         self._quiet_time = self._limits.quiet_time
-        if lifecycle is not None:
-            if lifecycle.offers("reset"):
-                self._quick_put = False
-            if lifecycle.offers("check"):
-                self._quiet_time = min(self._quiet_time, self._limits.check_after)
         self._most_uses = self._limits.most_uses
+        if self._nested != "new" or self._watches_given_back:
+            self._most_uses = 0
+        if lifecycle is not None:
+            self._heed(lifecycle)
+
+    def _heed(self, lifecycle: SlotLifecycle[T]) -> None:
+        """Let take and put make no shortcut around what `lifecycle` offers."""
+        if lifecycle.offers("reset"):
+            self._most_uses = 0
+        if lifecycle.offers("check"):
+            self._quiet_time = min(self._quiet_time, self._limits.check_after)
 
     # --- slots
 
@@ -218,8 +282,7 @@ class BasePool(Generic[T]):
             raise PoolClosed(f"{self.name}: the pool is closed")
         if len(self._slots) >= self._capacity:
             raise WrongSlot(f"{self.name}: cannot add {slot.name}, all {self._capacity} slots are there (capacity)")
-        if lifecycle.offers("reset"):
-            self._quick_put = False
+        self._heed(lifecycle)
         self._join(slot)
 
     def _forget(self, slot: Slot[T]) -> None:
@@ -256,8 +319,8 @@ class BasePool(Generic[T]):
     def _closes_on(self, error: BaseException) -> bool:
         """Whether a user's `error` costs the resource its life."""
         rule = self.close_on_exception
-        if isinstance(rule, (bool, int)):
-            return bool(rule)
+        if isinstance(rule, bool):
+            return rule
         if isinstance(rule, (type, tuple)):
             return isinstance(error, rule)
         try:
@@ -278,7 +341,9 @@ class BasePool(Generic[T]):
         counts = f"{len(holders)} taken, {len(self._queue.queue)} idle, {len(self._line)} waiting"
         parts = [f"{self.name}: no slot within {waited:.1f} s ({counts}{', paused' if self._paused else ''})"]
         if gate.outage:
-            error: PoolTimeout = Unreachable(f"{parts[0]}; unreachable, the last of {gate.failures} failed opens: {gate.last_error_text}")
+            error: PoolTimeout = Unreachable(
+                f"{parts[0]}; unreachable, the last of {gate.failures} failed opens: {gate.last_error_text}"
+            )
             error.__cause__ = gate.last_error
         else:
             if holders:
@@ -357,6 +422,8 @@ def _checked_close_on_exception(value: Any) -> CloseOnException:
     classes = value if isinstance(value, tuple) else (value,)
     if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
         return value  # type: ignore[no-any-return]
-    if isinstance(value, (bool, int)) or (callable(value) and not isinstance(value, type)):
-        return value
+    if isinstance(value, int):
+        return bool(value)
+    if callable(value) and not isinstance(value, type):
+        return value  # type: ignore[no-any-return]
     raise TypeError(f"close_on_exception must be a bool, exception classes or a function, not {value!r}")

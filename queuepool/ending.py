@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any, TypeVar
@@ -95,10 +96,10 @@ async def close(pool: BasePool[T], driver: Any, timeout: float | None) -> list[H
     for line in (pool._line, pool._standby):
         pool._queue.wake(line, PoolClosed(f"{pool.name}: the pool was closed"))
     while True:
-        slot = pool._queue.pop_any()
-        if slot is None:
+        queued = pool._queue.pop_any()
+        if queued is None:
             break
-        await lending.put(pool, driver, slot)
+        await lending.put(pool, driver, queued)
     await _wait_for_leases(pool, driver, deadline)
     return pool.holders()
 
@@ -117,8 +118,5 @@ async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | Non
             if slot is not None:
                 await lending.put(pool, driver, slot)
     finally:
-        try:
+        with contextlib.suppress(ValueError):
             pool._closing.remove(waiter)
-        except ValueError:
-            pass
-

@@ -10,8 +10,8 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import forking, options, reclaiming
-from .core import DEFAULT, BasePool, log
-from .errors import BadResource, NestedTake, Overloaded, PoolClosed, PoolError, TooManyWaiting, WrongSlot
+from .core import DEFAULT, BasePool, LeaseRecord, log
+from .errors import BadResource, NestedTake, Overloaded, PoolClosed, PoolError, TooManyWaiting
 from .slot import AT_ONCE, Slot
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class Take(Generic[T]):
             raise item
         if pool._admission.sheds(now - joined_at, now):
             pool._give_back(item)
-            message = f"{pool.name}: overloaded, shed after {now - joined_at:.3f} s (shed_after={pool._admission.shed_after})"
+            message = (
+                f"{pool.name}: overloaded, shed after {now - joined_at:.3f} s (shed_after={pool._admission.shed_after})"
+            )
             raise pool._refusal(Overloaded(message))
         return item
 
@@ -382,19 +384,19 @@ async def put(pool: BasePool[T], driver: Any, slot: Slot[T], error: BaseExceptio
         pool._give_back(slot)
 
 
-def end_lease(pool: BasePool[T], slot: Slot[T]) -> bool:
-    """End the lease of `slot`; False if it goes on, for its holder has taken it more than once (`nested="same"`)."""
+async def put_leased(
+    pool: BasePool[T], driver: Any, slot: Slot[T], lease: LeaseRecord, error: BaseException | None = None
+) -> None:
+    """`put`, of a slot whose `lease` the caller has just removed from the table."""
     if pool._nested != "new":
-        record = pool._leases.get(slot)
-        entry = pool._nesting.get(record[2]) if record is not None else None
-        if record is not None and entry is not None and entry[0] is slot:
+        entry = pool._nesting.get(lease[2])
+        if entry is not None and entry[0] is slot:
             entry[1] -= 1
             if entry[1]:
-                return False
-            pool._nesting.pop(record[2], None)
-    record = pool._leases.pop(slot, None)
-    if record is None:
-        raise WrongSlot(f"{pool.name}: slot {slot.name} is not out on loan: it was put back before, or never taken")
+                # Its holder has taken it more than once (`nested="same"`), so the lease goes on.
+                pool._leases[slot] = lease
+                return
+            pool._nesting.pop(lease[2], None)
     if pool._watches_given_back:
-        pool._observe("given_back", slot, pool._clock() - record[3])
-    return True
+        pool._observe("given_back", slot, pool._clock() - lease[3])
+    await put(pool, driver, slot, error)

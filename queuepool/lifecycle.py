@@ -110,6 +110,10 @@ class AsyncLifecycle(AnyLifecycle[T]):
         """As `Lifecycle.reset`."""
 
 
+#: What a slot may have.
+SlotLifecycle = Union[Lifecycle[T], AsyncLifecycle[T]]
+
+
 class AsyncFunctionLifecycle(AsyncLifecycle[T]):
     """An `AsyncLifecycle` made of functions, async ones, or plain ones that do not block the loop."""
 

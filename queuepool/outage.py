@@ -48,7 +48,7 @@ class Gate:
             return self._next_probe_at - now
         self.opening[slot] = now
         if self.outage:
-            if list(self.opening)[0] is slot:  # list() is one step; iterating would be two
+            if next(iter(self.opening)) is slot:  # list() is one step; iterating would be two
                 return 0.0
             wait = self.FIRST_BACKOFF
         else:

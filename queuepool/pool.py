@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from sys import _getframe
 from threading import get_ident
 from types import TracebackType
@@ -32,7 +31,7 @@ __all__ = ["Pool", "ResourceManager"]  # what queuepool 1.x programs import from
 class Borrowed(Generic[T]):
     """What `Pool.get()` returns: entering it takes a slot and gives the resource, leaving it puts the slot back."""
 
-    __slots__ = ("_pool", "_timeout", "_slots")
+    __slots__ = ("_pool", "_slots", "_timeout")
 
     def __init__(self, pool: Pool[T], timeout: float | None) -> None:
         self._pool = pool
@@ -40,7 +39,7 @@ class Borrowed(Generic[T]):
         self._slots: list[Slot[T]] = []
 
     def __enter__(self) -> T:
-        slot = self._pool.take(self._timeout, _depth=2)
+        slot = self._pool.take(self._timeout, 2)
         self._slots.append(slot)
         return slot.resource
 
@@ -129,33 +128,32 @@ class Pool(v1.CamelCase, BasePool[T]):
 
     # --- take and put
 
-    def take(self, timeout: float | None = DEFAULT, *, _depth: int = 1) -> Slot[T]:
+    def take(self, timeout: float | None = DEFAULT, _depth: int = 1) -> Slot[T]:
         """Lend a slot with a live resource (`slot.resource`); use it in `with`, or give it to `put`.
 
         Waits its turn for at most `timeout` seconds (default: the pool's; None: for ever; 0: not at all). Raises
-        `Exhausted`, `Unreachable`, `TooManyWaiting`, `Overloaded`, `PoolClosed`, `NestedTake`, or what `open` raises.
-        Returns another slot's worth of safety in any event: if it raises, the slot is back in the pool.
+        `Exhausted`, `Unreachable`, `TooManyWaiting`, `Overloaded`, `PoolClosed`, `NestedTake`, or what `open` raises;
+        whatever it raises, no slot is lost by it.
         """
         if timeout is not DEFAULT:
             options.number_or_none("timeout", timeout)
         slot = None
-        # Nobody may be overtaken, hence the look at the line. Then one pop, which is atomic, makes the slot ours.
-        if self._quick_take and not self._line:
+        # Nobody may be overtaken, hence the look at who waits. Then one pop, which is atomic, makes the slot ours.
+        if not self._busy:
             try:
-                slot = self._pop()
-            except IndexError:
-                pass
-            else:
-                try:
-                    now = self._clock()
-                    if now < slot.due_at and (self._poll is None or self._poll(slot.resource)):
-                        slot.use_count += 1
-                        frame = _getframe(_depth)
-                        self._leases[slot] = (frame.f_code, frame.f_lasti, get_ident(), now)
-                        return slot  # type: ignore[no-any-return]
-                except BaseException:
+                pop, clock = self._pop, self._clock  # calls of locals are the faster ones
+                slot = pop()
+                now = clock()
+                if now < slot.due_at and (self._poll is None or self._poll(slot.resource)):
+                    slot.use_count += 1
+                    frame = _getframe(_depth)
+                    self._leases[slot] = (frame.f_code, frame.f_lasti, get_ident(), now)
+                    return slot
+            except BaseException as error:
+                if slot is not None:
                     self._leases.pop(slot, None)
                     self._queue.put(slot)
+                if slot is not None or not isinstance(error, IndexError):
                     raise
         frame = _getframe(_depth)
         return run(lending.Take(self, THREADS, timeout).run(slot, frame.f_code, frame.f_lasti))
@@ -166,41 +164,41 @@ class Pool(v1.CamelCase, BasePool[T]):
         May be called from any thread, finalizer or signal handler: it waits for nothing but `reset` and `close`. A pool
         made without `open` takes in new slots (`ResourceManager`) by it.
         """
-        if self._quick_put and self._leases.pop(slot, None) is not None:
-            try:
-                now = self._clock()
-                if now < slot.expires_at and slot.use_count < self._most_uses:
-                    slot.last_used_at = now
-                    due_at = now + self._quiet_time
-                    slot.due_at = due_at if due_at < slot.expires_at else slot.expires_at
-                    self._push(slot)
-                    # The slot first, the line after: see slotqueue for why no wake-up is lost.
-                    if self._line or self._standby:
-                        self._queue.serve()
-                    return
-            except BaseException:
-                self._queue.put(slot)
-                raise
-            run(lending.put(self, THREADS, slot))
-        elif slot not in self._slots:
+        # Popping the lease is atomic, so of two puts of one slot only one goes on.
+        lease = self._leases.pop(slot, None)
+        if lease is None:
             self._adopt(slot)
-        elif lending.end_lease(self, slot):
-            run(lending.put(self, THREADS, slot))
+            return
+        try:
+            clock, push = self._clock, self._push
+            now = clock()
+            if now < slot.expires_at and slot.use_count < self._most_uses:
+                slot.last_used_at = now
+                due_at = now + self._quiet_time
+                slot.due_at = due_at if due_at < slot.expires_at else slot.expires_at
+                push(slot)
+                # The slot first, the line after: see slotqueue for why no wake-up is lost.
+                if self._line or self._standby:
+                    self._queue.serve()
+                return
+        except BaseException:
+            self._queue.restore(slot)
+            raise
+        run(lending.put_leased(self, THREADS, slot, lease))
 
     def _put_after(self, slot: Slot[T], error: BaseException) -> None:
         """Give back a slot whose user raised `error`, which nothing that happens here may hide."""
-        try:
-            if lending.end_lease(self, slot):
-                run(lending.put(self, THREADS, slot, error))
-        except WrongSlot as wrong:
-            log.warning("%s", wrong)
+        lease = self._leases.pop(slot, None)
+        if lease is None:
+            log.warning("%s: slot %s was put back before its `with` ended by %r", self.name, slot.name, type(error))
+        else:
+            run(lending.put_leased(self, THREADS, slot, lease, error))
 
     def _prepare_hot_path(self) -> None:
         super()._prepare_hot_path()
-        # A queue class of the user's own may keep its slots as it likes; the two below are a list and a deque.
-        lifo = isinstance(self._queue, LifoSlotQueue)
-        self._pop = self._queue.queue.pop if lifo else self._queue.queue.popleft
-        self._push = self._queue.queue.append
+        slots = self._queue.queue
+        self._pop = slots.pop if isinstance(slots, list) else slots.popleft
+        self._push = slots.append
 
     # --- other handles
 
@@ -210,7 +208,7 @@ class Pool(v1.CamelCase, BasePool[T]):
 
     def acquire(self, timeout: float | None = DEFAULT) -> T:
         """Lend the bare resource where no `with` fits; give it back by `release`. As `take`."""
-        return self.take(timeout, _depth=2).resource
+        return self.take(timeout, 2).resource
 
     def release(self, resource: T) -> None:
         """Give back what `acquire` returned. Raises `WrongSlot` if it is not out on loan from this pool."""
@@ -221,7 +219,7 @@ class Pool(v1.CamelCase, BasePool[T]):
 
     def lease(self, timeout: float | None = DEFAULT) -> Lease:
         """Lend a handle that behaves like the resource, and gives it back by `close()`, `with`, or when dropped. As `take`."""
-        return lease_of(self, self.take(timeout, _depth=2))
+        return lease_of(self, self.take(timeout, 2))
 
     def _nothing(self) -> None:
         return None

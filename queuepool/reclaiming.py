@@ -42,7 +42,7 @@ def _spare_references(tables: Any, slot: Slot[Any]) -> int:
     """How many references to `slot` there are besides those of the tables, as seen from two calls further up."""
     if _getrefcount is None:
         return sys.maxsize
-    known = slot in tables._leases
+    known = int(slot in tables._leases)
     known += tables._by_resource.get(id(slot.resource)) is slot
     known += sum(entry[0] is slot for entry in list(tables._nesting.values()))
     spare: int = _getrefcount(slot) - known

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .core import BasePool
-    from .lifecycle import AnyLifecycle
+    from .lifecycle import SlotLifecycle
 
 T = TypeVar("T")
 
@@ -40,32 +40,32 @@ class Slot(Generic[T]):
     """
 
     __slots__ = (
-        "name",
-        "resource",
-        "opened_at",
-        "last_used_at",
-        "use_count",
-        # From `expires_at` on the resource is closed at put; from `due_at` on the slot is looked at before it is lent.
-        "expires_at",
-        "due_at",
-        # Why the resource shall be closed, if it shall, whatever the limits say.
-        "condemned",
-        # Since when `check` has vouched for it; and whether one like it was found dead since.
-        "checked_at",
-        "suspect",
-        "retiring",
-        # It was open when this process was forked: the parent's, to be forgotten and never closed here.
-        "inherited",
-        # Where a lease was taken that its user dropped; its resource is not yet reset.
-        "dropped",
-        "lifecycle",
+        "__weakref__",
         "_holds",
         "_pool",
-        "__weakref__",
+        # Since when `check` has vouched for it; and whether one like it was found dead since.
+        "checked_at",
+        # Why the resource shall be closed, if it shall, whatever the limits say.
+        "condemned",
+        # Where a lease was taken that its user dropped; its resource is not yet reset.
+        "dropped",
+        "due_at",
+        # From `expires_at` on the resource is closed at put; from `due_at` on the slot is looked at before it is lent.
+        "expires_at",
+        # It was open when this process was forked: the parent's, to be forgotten and never closed here.
+        "inherited",
+        "last_used_at",
+        "lifecycle",
+        "name",
+        "opened_at",
+        "resource",
+        "retiring",
+        "suspect",
+        "use_count",
     )
 
     _pool: BasePool[T] | None
-    lifecycle: AnyLifecycle[T]
+    lifecycle: SlotLifecycle[T]
 
     def __init__(self, name: str) -> None:
         self.name = name

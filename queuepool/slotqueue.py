@@ -13,6 +13,7 @@ of another put. The hand-over is the design of SQLAlchemy's and asyncpg's tracke
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import time
@@ -40,7 +41,7 @@ class Waiter:
     appends it and then looks at the flag, the abandoner sets the flag and then looks for an item.
     """
 
-    __slots__ = ("ticket", "joined_at", "owner", "_items", "_abandoned")
+    __slots__ = ("_abandoned", "_items", "joined_at", "owner", "ticket")
 
     def __init__(self, owner: object = None) -> None:
         self.ticket = next(_tickets)
@@ -74,8 +75,8 @@ class Waiter:
         return self._items.pop() if self._items else None
 
 
-class _Serving(_QueueBase):
-    """What both kinds of queue share; `pop_open` is all that differs.
+class SlotQueue(_QueueBase):
+    """What both kinds of queue share, and the base for one of your own; `pop_open` is all that differs.
 
     Attributes (each touched by atomic steps alone): `queue`, the open slots; `_vacant`, the empty ones, taken last;
     `line`, the waiters that have nothing; `standby`, those that own an empty slot and would rather have an open one.
@@ -117,6 +118,11 @@ class _Serving(_QueueBase):
 
     def _put(self, item: Slot[Any]) -> None:
         (self.queue if item.is_open else self._vacant).append(item)
+
+    def restore(self, item: Slot[Any]) -> None:
+        """`put`, of a slot that an exception may or may not have kept from being put."""
+        if item not in self.queue:
+            self.put(item)
 
     def sink(self, item: Slot[Any]) -> None:
         """Put an empty slot under all the others: the one that has just failed to open is tried last."""
@@ -208,10 +214,8 @@ class _Serving(_QueueBase):
 
     def leave(self, waiter: Waiter, line: deque[Waiter]) -> Item:
         """Take `waiter` out of `line`; return what was on its way to it, if anything."""
-        try:
+        with contextlib.suppress(ValueError):
             line.remove(waiter)
-        except ValueError:
-            pass
         return waiter.abandon()
 
     def give_up(self, waiter: Waiter, line: deque[Waiter]) -> None:
@@ -253,7 +257,7 @@ class _Serving(_QueueBase):
         self.serve()
 
 
-class LifoSlotQueue(_Serving, _LifoBase):
+class LifoSlotQueue(SlotQueue, _LifoBase):
     """Newest first: the hot resources stay hot, and the rest idle until a limit closes them."""
 
     def pop_open(self) -> Slot[Any] | None:
@@ -263,11 +267,12 @@ class LifoSlotQueue(_Serving, _LifoBase):
             return None
 
 
-class FifoSlotQueue(_Serving):
+class FifoSlotQueue(SlotQueue):
     """Oldest first: all resources are used in turn, so none idles for long (and none is closed for idling)."""
 
     def pop_open(self) -> Slot[Any] | None:
         try:
-            return self.queue.popleft()
+            slot: Slot[Any] = self.queue.popleft()
+            return slot
         except IndexError:
             return None

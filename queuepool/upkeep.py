@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, TypeVar
 
@@ -34,10 +35,8 @@ async def sweep(pool: BasePool[T], driver: Any) -> int:
             finally:
                 pool._give_back(slot)
     pool._swept_at = pool._clock()
-    try:
+    with contextlib.suppress(Exception):  # logged and counted where it was raised; the next sweep tries again
         await fill(pool, driver, pool._min_idle, lambda: len(pool._queue.queue))
-    except Exception:
-        pass  # logged and counted where it was raised; the next sweep tries again
     return sum(pool._counters.closes.values()) - before
 
 
