@@ -1,0 +1,128 @@
+"""Eight threads share four PostgreSQL connections while the recycler sweeps: ``python examples/quickstart.py [DSN]``.
+
+Without a DSN, there or in QUEUEPOOL_DSN, it starts a PostgreSQL server of its own and removes it at the end. It makes
+one table, ``quickstart_account``, and drops it again.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import psycopg2
+from local_postgres import server
+from psycopg2.extensions import connection
+
+from queuepool import Observer, Pool, Slot
+
+THREADS, CONNECTIONS, TRANSFERS = 8, 4, 100
+ACCOUNTS, BALANCE = 20, 1000
+
+
+class Journal(Observer):
+    """Prints what the pool opens and closes, and why."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.all_closed = threading.Event()
+
+    def opened(self, pool: Any, slot: Slot[connection], seconds: float) -> None:
+        self.open += 1
+        self.all_closed.clear()
+        print(f"  opened   {slot.name}: server process {slot.resource.info.backend_pid}, {seconds * 1000:.0f} ms")
+
+    def closed(self, pool: Any, slot: Slot[connection], reason: str) -> None:
+        print(f"  recycled {slot.name}: {reason}")
+        self.open -= 1
+        if not self.open:
+            self.all_closed.set()
+
+
+def alive(conn: connection) -> None:
+    with conn.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    conn.rollback()
+
+
+def transfer(pool: Pool[connection], number: int) -> None:
+    """Move money between two accounts, in one transaction; the lower id first, lest two transfers deadlock."""
+    one, other = sorted(random.sample(range(ACCOUNTS), 2))
+    amount = random.randrange(-50, 50)
+    with pool.get() as conn, conn, conn.cursor() as cursor:
+        for account, change in ((one, -amount), (other, amount)):
+            cursor.execute("UPDATE quickstart_account SET balance = balance + %s WHERE id = %s", (change, account))
+
+
+def rush_hour(pool: Pool[connection]) -> None:
+    print(f"\nRush hour: {THREADS} threads make {THREADS * TRANSFERS} transfers over {CONNECTIONS} connections.")
+    began = time.monotonic()
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(partial(transfer, pool), range(THREADS * TRANSFERS)))
+    stats = pool.stats()
+    print(f"  done in {time.monotonic() - began:.2f} s: {stats.opens.count} connections lent {stats.takes} times,")
+    print(
+        f"  {stats.waits.count} takes had to wait their turn, none longer than {stats.waits.longest_time * 1000:.0f} ms"
+    )
+
+
+def quiet(pool: Pool[connection], journal: Journal) -> None:
+    print("\nQuiet: nobody comes, so the recycler closes what has been idle for max_idle_time.")
+    if not journal.all_closed.wait(30):
+        raise SystemExit("the recycler has closed nothing for 30 s")
+
+
+def cut(pool: Pool[connection], dsn: str) -> None:
+    print("\nThe server cuts a connection that lies idle; the next to take one does not notice.")
+    with pool.get() as conn:
+        victim = conn
+    administrator = psycopg2.connect(dsn)
+    with administrator.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", (victim.info.backend_pid,))
+    administrator.close()
+    select.select([victim], [], [], 10)  # readable: the server's farewell is here
+    with pool.get() as conn:
+        print(f"  lent     a live one: server process {conn.info.backend_pid}")
+
+
+def in_a_transaction(pool: Pool[connection], statement: str, *args: object) -> Any:
+    with pool.get() as conn, conn, conn.cursor() as cursor:
+        cursor.execute(statement, args)
+        return cursor.fetchone()[0] if cursor.description else None
+
+
+def main(dsn: str) -> None:
+    journal = Journal()
+    opening: Callable[[], connection] = partial(psycopg2.connect, dsn)
+    with Pool(
+        "bank", CONNECTIONS, max_idle_time=1.0, timeout=30.0, observer=journal,
+        open=opening, check=alive, reset=lambda conn: conn.rollback(),
+    ) as pool:  # fmt: skip
+        pool.start_recycler(interval=0.25)
+        in_a_transaction(pool, "DROP TABLE IF EXISTS quickstart_account")
+        in_a_transaction(pool, "CREATE TABLE quickstart_account (id int PRIMARY KEY, balance int NOT NULL)")
+        in_a_transaction(
+            pool, "INSERT INTO quickstart_account SELECT id, %s FROM generate_series(0, %s) id", BALANCE, ACCOUNTS - 1
+        )
+        rush_hour(pool)
+        quiet(pool, journal)
+        cut(pool, dsn)
+        total = in_a_transaction(pool, "SELECT sum(balance) FROM quickstart_account")
+        in_a_transaction(pool, "DROP TABLE quickstart_account")
+    stats = pool.stats()
+    print(f"\nThe books balance: {total} of {ACCOUNTS * BALANCE}.")
+    recycled = ", ".join(f"{count} by {reason}" for reason, count in stats.closes.items())
+    print(f"Opened {stats.opens.count}, reused {stats.takes - stats.opens.count} times, recycled {recycled}.")
+    if total != ACCOUNTS * BALANCE:
+        raise SystemExit("money was lost")
+
+
+if __name__ == "__main__":
+    with server(sys.argv[1] if len(sys.argv) > 1 else None) as dsn:
+        main(dsn)
