@@ -338,12 +338,10 @@ class BasePool(Generic[T]):
         """The error of a take whose deadline has come: says who holds what, or why nothing opens."""
         self._counters.timeouts += 1
         gate, holders = self._gate, self.holders()
-        counts = f"{len(holders)} taken, {len(self._queue.queue)} idle, {len(self._line)} waiting"
+        counts = f"{len(holders)} taken, {len(self._queue.queue)} idle, {len(self._line) + len(self._standby)} waiting"
         parts = [f"{self.name}: no slot within {waited:.1f} s ({counts}{', paused' if self._paused else ''})"]
         if gate.outage:
-            error: PoolTimeout = Unreachable(
-                f"{parts[0]}; unreachable, the last of {gate.failures} failed opens: {gate.last_error_text}"
-            )
+            error: PoolTimeout = Unreachable(f"{parts[0]}; unreachable, the last failed open: {gate.last_error_text}")
             error.__cause__ = gate.last_error
         else:
             if holders:

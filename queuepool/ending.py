@@ -64,8 +64,10 @@ def _mark_retiring(pool: BasePool[T], target: int) -> list[Slot[T]]:
 async def recycle_all(pool: BasePool[T], driver: Any, reason: str) -> list[Exception]:
     """Close what is idle now, what is leased at its put, and what is being opened after its first use."""
     pool._generation += 1
-    for slot in list(pool._leases):
-        slot.condemn(reason)
+    # All of them, for some may be on their way between the queue and the lease table.
+    for slot in list(pool._slots):
+        if slot.is_open:
+            slot.condemn(reason)
     errors = []
     for slot in pool._queue.snapshot():
         if pool._queue.remove(slot):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class Lease:
             pool._orphaned = True  # somebody holds the resource; a sweep or the next who finds no slot will look
 
 
-_classes: dict[type, type[Lease]] = {}
+_classes: weakref.WeakKeyDictionary[type, type[Lease]] = weakref.WeakKeyDictionary()
 
 
 def lease_of(pool: BasePool[Any], slot: Slot[Any]) -> Lease:

@@ -192,12 +192,17 @@ class Take(Generic[T]):
     async def _open_or_swap(self, slot: Slot[T]) -> Slot[T] | None:
         """Open the resource of `slot`, ours; or return another slot, open already, that came back meanwhile."""
         pool, gate = self.pool, self.pool._gate
-        arrived_at, failures = time.monotonic(), gate.failures
+        waiting_since: float | None = None
+        failures = gate.failures
         while True:
             if pool._closed:
                 raise PoolClosed(f"{pool.name}: the pool is closed")
             now = time.monotonic()
-            wait = gate.begin(slot, now, arrived_at, pool._queue.standby_served_at)
+            if waiting_since is None and pool._standby:
+                waiting_since = now
+            if waiting_since is not None:
+                waiting_since = max(waiting_since, pool._queue.standby_served_at)
+            wait = gate.begin(slot, now, waiting_since)
             if wait <= 0.0:
                 try:
                     await self._leaving(slot, open_resource)
@@ -210,6 +215,7 @@ class Take(Generic[T]):
             else:
                 if gate.outage and (pool._fail_fast or (self.deadline is None and gate.failures > failures)):
                     raise pool._timeout_error(now - self.began)
+                waiting_since = waiting_since or now
                 until = now + wait if self.deadline is None else min(now + wait, self.deadline)
                 item = await self._wait(pool._standby, until)
                 if isinstance(item, BaseException):
@@ -277,18 +283,25 @@ async def open_resource(pool: BasePool[T], driver: Any, slot: Slot[T]) -> None:
         pool._counters.open_errors += 1
         gate.failed(slot, time.monotonic(), error, lifecycle.describe(error), lifecycle.transient(error))
         pool._note_failure(slot, "open", error)
+        if gate.open_time is None:
+            pool._queue.wake(pool._standby, None)  # it may be another's turn to try
         raise
     finally:
         gate.dropped(slot)
-    pool._by_resource[id(resource)] = slot
+    if resource is not None:
+        pool._by_resource[id(resource)] = slot
     pool._limits.opened(slot, pool._clock())
-    if generation != pool._generation:
-        slot.condemn("recycle_all")
+    # Looked at after the lifetime is set, so that whoever condemned the slot meanwhile is heard.
+    if generation != pool._generation or slot.retiring:
+        slot.condemn("retired" if slot.retiring else "recycle_all")
     seconds = time.monotonic() - began
     pool._counters.opens.add(seconds)
-    if gate.succeeded(slot, seconds):
-        log.warning("%s: resources open again, after %d failures", pool.name, gate.failures)
-        pool._queue.wake(pool._standby, None)
+    first = gate.open_time is None
+    recovered = gate.succeeded(slot, seconds)
+    if recovered:
+        log.warning("%s: resources open again", pool.name)
+    if recovered or first:
+        pool._queue.wake(pool._standby, None)  # how long to wait for a return is known now
     pool._limits.settled(slot, pool._quiet_time)
     pool._observe("opened", slot, seconds)
 

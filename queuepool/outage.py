@@ -21,8 +21,8 @@ class Gate:
     """
 
     FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 0.4
-    #: While nothing is known of how long opening takes, a taker asks again after this many seconds.
-    ASK_AGAIN = 0.005
+    #: While nothing is known of how long opening takes, a taker asks again after this many seconds, or when woken.
+    ASK_AGAIN = 0.25
 
     def __init__(self, max_opening: int) -> None:
         self.max_opening = options.count("max_opening", max_opening, least=1)
@@ -39,10 +39,11 @@ class Gate:
     def outage(self) -> bool:
         return self._backoff > 0.0
 
-    def begin(self, slot: Slot[Any], now: float, arrived_at: float, standby_served_at: float) -> float:
+    def begin(self, slot: Slot[Any], now: float, waiting_since: float | None) -> float:
         """0.0: open now, and say `succeeded`, `failed` or `dropped` after. Else the seconds to wait before asking again.
 
-        `arrived_at` is when this taker first asked, `standby_served_at` when one like it was last given an open slot.
+        `waiting_since` is when one who waits for a return was last given one, or when this taker began to; None if
+        nobody waits and it has just come.
         """
         if self.outage and now < self._next_probe_at:
             return self._next_probe_at - now
@@ -52,16 +53,17 @@ class Gate:
                 return 0.0
             wait = self.FIRST_BACKOFF
         else:
-            if len(self.opening) <= self.max_opening:
-                return 0.0
-            wait = self._patience(now, max(arrived_at, standby_served_at))
+            wait = self._patience(now, waiting_since)
         if wait > 0.0:
             self.dropped(slot)
         return wait
 
-    def _patience(self, now: float, since: float) -> float:
+    def _patience(self, now: float, since: float | None) -> float:
+        if len(self.opening) <= self.max_opening and (since is None or self.open_time is None):
+            return 0.0
         if self.open_time is None:
             return self.ASK_AGAIN
+        since = now if since is None else since
         # The margin lets those that have just opened do a short piece of work and return.
         return max(0.0, since + self.open_time * 1.05 + 0.002 - now)
 

@@ -172,19 +172,23 @@ class Pool(v1.CamelCase, BasePool[T]):
         try:
             clock, push = self._clock, self._push
             now = clock()
-            if now < slot.expires_at and slot.use_count < self._most_uses:
+            fit = now < slot.expires_at and slot.use_count < self._most_uses
+            if fit:
                 slot.last_used_at = now
                 due_at = now + self._quiet_time
                 slot.due_at = due_at if due_at < slot.expires_at else slot.expires_at
-                push(slot)
-                # The slot first, the line after: see slotqueue for why no wake-up is lost.
-                if self._line or self._standby:
-                    self._queue.serve()
-                return
         except BaseException:
-            self._queue.restore(slot)
+            self._queue.put(slot)
             raise
-        run(lending.put_leased(self, THREADS, slot, lease))
+        # An exception from here on may find the slot put or not, so nobody puts it again: if it was lost, `reclaim`
+        # finds it.
+        if fit:
+            push(slot)
+            # The slot first, the line after: see slotqueue for why no wake-up is lost.
+            if self._line or self._standby:
+                self._queue.serve()
+        else:
+            run(lending.put_leased(self, THREADS, slot, lease))
 
     def _put_after(self, slot: Slot[T], error: BaseException) -> None:
         """Give back a slot whose user raised `error`, which nothing that happens here may hide."""
@@ -272,7 +276,8 @@ class Pool(v1.CamelCase, BasePool[T]):
         """Lend no more, tell those who wait (`PoolClosed`), close what is idle, and wait for what is out on loan, at most
         `timeout` seconds (None: as long as it takes). Returns who still holds slots; those are closed at put. Repeatable.
         """
-        self.stop_recycler()
+        if self._recycler is not None:
+            self._recycler.stop(wait=False)  # what its sweep may hold is waited for like any other slot
         return run(ending.close(self, THREADS, timeout))
 
     def __enter__(self) -> Self:

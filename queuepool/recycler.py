@@ -32,10 +32,10 @@ class Recycler:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def stop(self) -> None:
-        """End the thread, and wait for its sweep to end unless called by that very sweep."""
+    def stop(self, wait: bool = True) -> None:
+        """End the thread, and `wait` for its sweep to end unless called by that very sweep."""
         self._stopping.set()
-        if self._thread is not threading.current_thread():
+        if wait and self._thread is not threading.current_thread():
             self._thread.join()
 
     def restarted(self, pool: Pool[Any]) -> Recycler:

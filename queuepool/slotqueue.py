@@ -119,11 +119,6 @@ class SlotQueue(_QueueBase):
     def _put(self, item: Slot[Any]) -> None:
         (self.queue if item.is_open else self._vacant).append(item)
 
-    def restore(self, item: Slot[Any]) -> None:
-        """`put`, of a slot that an exception may or may not have kept from being put."""
-        if item not in self.queue:
-            self.put(item)
-
     def sink(self, item: Slot[Any]) -> None:
         """Put an empty slot under all the others: the one that has just failed to open is tried last."""
         self._vacant.insert(0, item)
