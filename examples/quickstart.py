@@ -91,10 +91,22 @@ def cut(pool: Pool[connection], dsn: str) -> None:
         print(f"  lent     a live one: server process {conn.info.backend_pid}")
 
 
-def in_a_transaction(pool: Pool[connection], statement: str, *args: object) -> Any:
+def set_up(pool: Pool[connection]) -> None:
     with pool.get() as conn, conn, conn.cursor() as cursor:
-        cursor.execute(statement, args)
-        return cursor.fetchone()[0] if cursor.description else None
+        cursor.execute("DROP TABLE IF EXISTS quickstart_account")
+        cursor.execute("CREATE TABLE quickstart_account (id int PRIMARY KEY, balance int NOT NULL)")
+        cursor.execute(
+            "INSERT INTO quickstart_account SELECT id, %s FROM generate_series(0, %s) id", (BALANCE, ACCOUNTS - 1)
+        )
+
+
+def tear_down(pool: Pool[connection]) -> int:
+    """Drop the table; return the sum of what was in it."""
+    with pool.get() as conn, conn, conn.cursor() as cursor:
+        cursor.execute("SELECT sum(balance) FROM quickstart_account")
+        [row] = cursor.fetchall()
+        cursor.execute("DROP TABLE quickstart_account")
+        return int(row[0])
 
 
 def main(dsn: str) -> None:
@@ -105,16 +117,11 @@ def main(dsn: str) -> None:
         open=opening, check=alive, reset=lambda conn: conn.rollback(),
     ) as pool:  # fmt: skip
         pool.start_recycler(interval=0.25)
-        in_a_transaction(pool, "DROP TABLE IF EXISTS quickstart_account")
-        in_a_transaction(pool, "CREATE TABLE quickstart_account (id int PRIMARY KEY, balance int NOT NULL)")
-        in_a_transaction(
-            pool, "INSERT INTO quickstart_account SELECT id, %s FROM generate_series(0, %s) id", BALANCE, ACCOUNTS - 1
-        )
+        set_up(pool)
         rush_hour(pool)
         quiet(pool, journal)
         cut(pool, dsn)
-        total = in_a_transaction(pool, "SELECT sum(balance) FROM quickstart_account")
-        in_a_transaction(pool, "DROP TABLE quickstart_account")
+        total = tear_down(pool)
     stats = pool.stats()
     print(f"\nThe books balance: {total} of {ACCOUNTS * BALANCE}.")
     recycled = ", ".join(f"{count} by {reason}" for reason, count in stats.closes.items())
