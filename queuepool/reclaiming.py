@@ -39,14 +39,24 @@ class _Tables:
 
 
 def _spare_references(tables: Any, slot: Slot[Any]) -> int:
-    """How many references to `slot` there are besides those of the tables, as seen from two calls further up."""
+    """How many references to `slot` there are besides those of the tables, as seen from two calls further up.
+
+    The tables may change between the look at them and the count. Each take makes a lease of its own, and a slot enters
+    and leaves each table in its owner's hands, so if all is as before after the count, nothing changed meanwhile.
+    """
     if _getrefcount is None:
         return sys.maxsize
-    known = int(slot in tables._leases)
-    known += tables._by_resource.get(id(slot.resource)) is slot
-    known += sum(entry[0] is slot for entry in list(tables._nesting.values()))
+    lease, resource = tables._leases.get(slot), slot.resource
+    listed = tables._by_resource.get(id(resource)) is slot
+    known = (lease is not None) + listed + sum(entry[0] is slot for entry in list(tables._nesting.values()))
     spare: int = _getrefcount(slot) - known
-    return spare
+    unchanged = (
+        slot in tables._slots
+        and tables._leases.get(slot) is lease
+        and slot.resource is resource
+        and (tables._by_resource.get(id(resource)) is slot) is listed
+    )
+    return spare if unchanged else sys.maxsize
 
 
 def resource_references(slot: Slot[Any]) -> int:
