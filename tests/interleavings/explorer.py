@@ -55,6 +55,8 @@ from .standins import scheduler
 Scenario = Callable[[], "tuple[Sequence[Callable[[], object]], Callable[[], object]]"]
 Pick = Callable[[int, bool], int]
 _COLLECT_EVERY = 500  # runs between two garbage collections, which must not happen inside of a run
+# How often a walk switches: no one rate finds everything, and what few switches find is read easily.
+_RATES = (0.01, 0.03, 0.1, 0.3)
 
 
 def explore(
@@ -114,18 +116,16 @@ def walk(
     started_at, count = time.perf_counter(), 0
     with _aimed(under_test, base):
         while count < schedules and len(failures) < max_failures:
+            rate = _RATES[count * len(_RATES) // schedules]
             count += 1
-            # No one rate of switching finds everything.
-            failure = _run(scenario, base, _random_pick(dice, dice.choice((0.01, 0.03, 0.1, 0.3))))
+            failure = _run(scenario, base, _random_pick(dice, rate))
             if failure is not None:
                 failures.append(_told(scenario, failure))
             _collect(count)
     return Report(count, False, tuple(failures), time.perf_counter() - started_at)
 
 
-def replay(
-    scenario: Scenario, under_test: Sequence[ModuleType], schedule: Schedule
-) -> Failure | None:
+def replay(scenario: Scenario, under_test: Sequence[ModuleType], schedule: Schedule) -> Failure | None:
     """Run one schedule again; the failure, with its switches told, or None if it passes."""
     with _aimed(under_test, schedule):
         failure = _run(scenario, schedule)

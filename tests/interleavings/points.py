@@ -104,9 +104,7 @@ class Points:
                 prefixes.append(offset)
                 continue
             flag = HOLD if name in _HELD else 0
-            if self._every_opcode or (
-                offset not in idle_calls and _is_shared(instruction, before, self._stored)
-            ):
+            if self._every_opcode or (offset not in idle_calls and _is_shared(instruction, before, self._stored)):
                 flag |= SWITCH
             if _is_checked_after(name) and (_CHECKS_AFTER_PYTHON or offset not in own_calls):
                 flag |= CHECK

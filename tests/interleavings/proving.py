@@ -35,9 +35,7 @@ def prove_interrupted(
 ) -> None:
     """The same with one KeyboardInterrupt in a schedule, wherever CPython may deliver it."""
     bound = preemptions if FULL else preemptions - 1
-    _note(
-        explore_interrupts(scenario, under_test, victims=victims, preemptions=bound, limit=BUDGET)
-    )
+    _note(explore_interrupts(scenario, under_test, victims=victims, preemptions=bound, limit=BUDGET))
     _walk(scenario, under_test, Schedule(interrupts=1, victims=victims))
 
 

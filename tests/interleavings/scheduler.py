@@ -24,8 +24,7 @@ RUN, EXPIRE, INTERRUPT = "goes on", "times out", "is interrupted"
 PATIENCE = 10.0  # real seconds without an end after which a run counts as an endless loop
 MAX_STEPS = 20_000  # points after which it does
 _KIT = {
-    os.path.join(os.path.dirname(__file__), name)
-    for name in ("monitor.py", "scheduler.py", "standins.py", "tracer.py")
+    os.path.join(os.path.dirname(__file__), name) for name in ("monitor.py", "scheduler.py", "standins.py", "tracer.py")
 }
 
 
@@ -71,9 +70,7 @@ class Scheduler:
         self._bodies = 0
         self._spawned = 0
 
-    def spawn(
-        self, body: Callable[[], object], name: str, daemon: bool = False, is_body: bool = False
-    ) -> Task:
+    def spawn(self, body: Callable[[], object], name: str, daemon: bool = False, is_body: bool = False) -> Task:
         """Add a task; it runs from when it is first chosen."""
         if self._spawned == len(self.workers):
             self.workers.append(Worker(self, self._spawned))
@@ -261,10 +258,9 @@ class Scheduler:
 
     def _choose(self, count: int, free: bool) -> int:
         number = len(self.taken)
+        chosen = self._pick(count, free) if self._pick else 0
         if number < len(self.choices):
             chosen = self.choices[number]
-        else:
-            chosen = self._pick(count, free) if self._pick else 0
         if chosen >= count:
             self.fail(f"not reproducible: decision {number} has {count} options, not {chosen + 1}")
             raise Teardown

@@ -40,9 +40,7 @@ class Lock:
 
     def _acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         scheduler.before()
-        if self._held and not (
-            blocking and scheduler.block(self._free, None if timeout < 0 else timeout)
-        ):
+        if self._held and not (blocking and scheduler.block(self._free, None if timeout < 0 else timeout)):
             return False
         self._held = True
         return True
@@ -205,9 +203,7 @@ def _on_standins(original: type) -> type:
     methods = {}
     for name, value in vars(original).items():
         if isinstance(value, types.FunctionType):
-            method = types.FunctionType(
-                value.__code__, names, name, value.__defaults__, value.__closure__
-            )
+            method = types.FunctionType(value.__code__, names, name, value.__defaults__, value.__closure__)
             method.__kwdefaults__ = value.__kwdefaults__
             methods[name] = method
     names[original.__name__] = made = type(original.__name__, (), methods)

@@ -183,8 +183,8 @@ def test_after_recycle_all_nothing_opened_before_it_is_left() -> None:
         slot = pool.take()
 
         def check() -> None:
-            assert all(resource.closed for resource in old)
             pool.check()
+            assert all(resource.closed for resource in old)
 
         return [pool.use, lambda: pool.put(slot), pool.pool.recycle_all], check
 

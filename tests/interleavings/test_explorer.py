@@ -157,9 +157,7 @@ def test_a_failing_schedule_can_be_replayed() -> None:
 
 def test_a_report_raises_the_schedules_that_failed() -> None:
     report = explore(adding(toys.LostUpdate), [toys])
-    with pytest.raises(
-        AssertionError, match=r"2 schedules \(not all\).*1 failed\n(.|\n)*replay with"
-    ):
+    with pytest.raises(AssertionError, match=r"2 schedules \(not all\).*1 failed\n(.|\n)*replay with"):
         report.assert_holds()
 
 

@@ -36,8 +36,8 @@ def test_an_interrupt_in_take_or_put_loses_no_slot(body: str, filled: bool) -> N
 def test_an_interrupted_waiter_passes_on_what_was_on_its_way() -> None:
     def scenario() -> Any:
         pool = Users(1)
-        slot = pool.take()
-        return [pool.use, lambda: pool.put(slot)], pool.check_heals
+        slots = [pool.take()]
+        return [pool.use, lambda: pool.put(slots.pop())], pool.check_heals
 
     prove_interrupted(scenario, CORE, victims=(0,))
 

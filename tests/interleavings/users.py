@@ -127,15 +127,19 @@ class Users:
     # -- checks
 
     def check(self) -> None:
-        """No slot is lost or doubled, nobody waits, and what is open is what slots hold."""
+        """No slot is lost or doubled, nobody waits, and what is open is what slots hold.
+
+        A sweep may be needed to close what was marked on its way to the queue.
+        """
         pool = self.pool
+        self._check_nobody_waits()
+        pool.recycle()
         slots: Any = pool._queue
         assert not self.faults
         queued = [*slots.queue, *slots._vacant]
         assert len(queued) == len(set(queued)) == len(pool._slots) == pool.capacity
         assert set(queued) == set(pool._slots)
         assert not pool._leases
-        self._check_nobody_waits()
         held = {slot.resource for slot in queued if slot.is_open}
         assert held == self.open_resources
         assert set(pool._by_resource) == {id(resource) for resource in held}

@@ -29,9 +29,7 @@ class Task:
         *("wait", "deadline", "interrupted", "expired", "fresh", "checked"),
     )
 
-    def __init__(
-        self, name: str, body: Callable[[], object], worker: Worker, daemon: bool, victim: bool
-    ) -> None:
+    def __init__(self, name: str, body: Callable[[], object], worker: Worker, daemon: bool, victim: bool) -> None:
         self.name = name
         self.body = body
         self.worker = worker
