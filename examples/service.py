@@ -22,7 +22,6 @@ from psycopg2.extensions import connection
 
 from queuepool import Exhausted, Pool, PoolError
 
-
 log = logging.getLogger("service")
 
 

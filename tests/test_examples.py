@@ -1,0 +1,147 @@
+"""Every example runs as it stands, and shows what it promises."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+SECONDS = "1.5"  # after which those that would run for ever end
+
+
+@pytest.fixture(scope="module")
+def dsn() -> Iterator[str]:
+    """One server for all of them, to save the time that each would need for its own."""
+    importlib.import_module("tests.postgres")  # which puts the folder of the examples on the path
+    from local_postgres import server
+
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(server())
+        except LookupError as error:
+            pytest.skip(str(error))
+
+
+def environment(**more: str) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("QUEUEPOOL_")}
+    return {**ours, "PYTHONPATH": str(ROOT), "QUEUEPOOL_EXAMPLE_SECONDS": SECONDS, "PYTHONUNBUFFERED": "1", **more}
+
+
+def command(program: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error", str(EXAMPLES / program), *arguments]
+
+
+def missing_packages(path: Path) -> list[str]:
+    """What `path` imports at its top, and nobody has installed here."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    packages = {name.partition(".")[0] for name in names}
+    beside = {other.stem for other in EXAMPLES.glob("*.py")}
+    return sorted(name for name in packages - beside if importlib.util.find_spec(name) is None)
+
+
+def skip_unless_importable(program: str) -> None:
+    missing = missing_packages(EXAMPLES / program)
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def run(program: str, folder: Path, **more: str) -> str:
+    """What `program` prints; it must end well and warn of nothing."""
+    skip_unless_importable(program)
+    done = subprocess.run(
+        command(program),
+        cwd=folder,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("Traceback|Warning", done.stderr), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_example_runs_to_its_end_and_leaves_no_file_behind(program: str, dsn: str, tmp_path: Path) -> None:
+    assert run(program, tmp_path, QUEUEPOOL_DSN=dsn)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_quickstart_brings_its_own_server_and_shows_opening_reuse_and_recycling(tmp_path: Path) -> None:
+    skip_unless_importable("quickstart.py")
+    printed = run("quickstart.py", tmp_path)
+    assert "The books balance: 20000 of 20000." in printed
+    summary = re.search(r"Opened (\d+), reused (\d+) times, recycled .*?(\d+) by max_idle_time", printed)
+    assert summary
+    opened, reused, idle = map(int, summary.groups())
+    assert opened + reused >= 800
+    assert 1 <= idle <= 4
+    assert printed.count("  opened ") == opened
+
+
+def test_the_service_answers_requests_and_drains_on_sigterm(dsn: str, tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows ends a process by SIGTERM without asking it")
+    skip_unless_importable("service.py")
+    with subprocess.Popen(
+        command("service.py", dsn),
+        cwd=tmp_path,
+        env=environment(QUEUEPOOL_EXAMPLE_SECONDS=""),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        try:
+            assert service.stdout is not None
+            address = service.stdout.readline().split()[0]
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                assert b"says PostgreSQL" in answer.read()
+            with urllib.request.urlopen(f"{address}stats", timeout=10) as answer:
+                assert b'"takes": 1,' in answer.read()
+            service.send_signal(signal.SIGTERM)
+            printed, errors = service.communicate(timeout=20)
+        finally:
+            service.kill()
+    assert (service.returncode, printed) == (0, "closed; 1 requests used 1 connections\n"), errors
+
+
+def test_the_cron_like_loop_closes_what_lies_idle_between_its_rounds(dsn: str, tmp_path: Path) -> None:
+    printed = run("cron_loop.py", tmp_path, QUEUEPOOL_DSN=dsn, QUEUEPOOL_EXAMPLE_SECONDS="3.5")
+    assert "1 idle connection closed" in printed
+    assert printed.count("used 1 times") == 2
+
+
+def test_a_dropped_lease_comes_back_unless_a_cursor_still_holds_its_connection(dsn: str, tmp_path: Path) -> None:
+    printed = run("leases.py", tmp_path, QUEUEPOOL_DSN=dsn)
+    assert "3. Dropped without close(), it is back at once" in printed
+    assert re.findall(r"taken: (\d)", printed) == ["0", "0", "1"]
+    assert "with the cursor gone, the connection is lent again" in printed
+
+
+def test_the_sqlite_pool_hands_on_neither_state_nor_a_dead_connection(tmp_path: Path) -> None:
+    printed = run("sqlite_pool.py", tmp_path)
+    assert "the same connection: True and clean: True" in printed
+    assert "another connection: True" in printed
+    assert "100 visits by 4 threads" in printed
+
+
+def test_the_readme_names_every_example() -> None:
+    readme = (ROOT / "README.rst").read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f"examples/{path.name}" not in readme] == []
