@@ -267,8 +267,8 @@ class BasePool(Generic[T]):
             raise WrongSlot(f"{self.name}: cannot put {type(slot).__name__} objects, only slots; got {slot!r:.80}")
         if not hasattr(slot, "_pool"):
             raise BadResource(f"{self.name}: {type(slot).__name__}.__init__ must call super().__init__(name)")
-        if slot._pool is not None or slot.state == "retired":
-            owner = "this pool" if slot._pool is self else f"pool {slot._pool.name}" if slot._pool else "no pool"
+        if slot._pool is not None:
+            owner = "this pool" if slot._pool is self else f"pool {slot._pool.name}"
             raise WrongSlot(
                 f"{self.name}: slot {slot.name} is not out on loan (it belongs to {owner} and is {slot.state}): "
                 "it was put back before, or never taken from here"
@@ -288,8 +288,7 @@ class BasePool(Generic[T]):
     def _forget(self, slot: Slot[T]) -> None:
         """Retire an empty slot that is in nobody's hands but the caller's."""
         slot.retire()
-        self._slots.pop(slot, None)
-        slot._pool = None
+        self._slots.pop(slot, None)  # the slot still knows its pool, which a `with` or a second put may yet ask
         if not self._slots and self._closing:
             self._queue.wake(self._closing, None)
 
