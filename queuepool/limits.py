@@ -59,6 +59,6 @@ class Limits:
             return "max_open_time"
         if slot.use_count >= self.most_uses:
             return "max_usage_count"
-        if self.max_idle_time is not None and now - (slot.last_used_at or now) > self.max_idle_time:
-            return "max_idle_time"
-        return None
+        if self.max_idle_time is None or slot.last_used_at is None:
+            return None
+        return "max_idle_time" if now - slot.last_used_at > self.max_idle_time else None
