@@ -1,0 +1,162 @@
+"""take: which slot, when, and for how long it waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from queuepool import Exhausted, FifoSlotQueue, PoolClosed, PoolTimeout
+
+from ..support import Source
+from .apis import Api
+
+
+async def test_nothing_opens_before_it_is_taken(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=3, open=source.open)
+    assert source.made == []
+    slot = await pool.take()
+    assert slot.resource is source.made[0]
+    assert len(source.made) == 1
+    await pool.put(slot)
+
+
+async def test_the_newest_is_taken_first_so_that_few_stay_open(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=3, open=source.open)
+    first, second = await pool.take(), await pool.take()
+    await pool.put(first)
+    await pool.put(second)
+    assert await pool.cycle() is source.made[1]
+    assert [await pool.cycle() for _ in range(10)] == [source.made[1]] * 10
+
+
+async def test_with_the_fifo_queue_all_are_used_in_turn(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=3, open=source.open, queue_class=FifoSlotQueue)
+    await pool.cycle_together(3)
+    assert [(await pool.cycle()).number for _ in range(6)] == [1, 2, 3, 1, 2, 3]
+
+
+async def test_a_closed_slot_never_hides_a_warm_one(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=3, open=source.open, close=source.close)
+    warm, closed = await pool.take(), await pool.take()
+    await pool.put(warm)
+    closed.close()
+    await pool.put(closed)
+    assert await pool.cycle() is source.made[0]
+    assert len(source.made) == 2
+
+
+async def test_a_take_that_may_not_wait_raises_at_once(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    with pytest.raises(Exhausted):
+        await pool.take(0)
+    await pool.put(slot)
+
+
+async def test_a_take_that_waits_too_long_raises_a_timeout_error(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    with pytest.raises(TimeoutError) as caught:
+        await pool.take(0.01)
+    assert isinstance(caught.value, PoolTimeout)
+    await pool.put(slot)
+    assert pool.stats().timeouts == 1
+    assert await pool.cycle() is source.made[0]
+
+
+async def test_the_pools_timeout_holds_unless_a_take_brings_its_own(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open, timeout=0)
+    slot = await pool.take()
+    with pytest.raises(Exhausted):
+        await pool.take()
+    job = api.start(pool.take(None))
+    await api.until(lambda: pool.stats().waiting == 1)
+    await pool.put(slot)
+    await pool.put(await job.result())
+
+
+async def test_a_returned_slot_goes_straight_to_the_first_who_waits(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    job = api.start(pool.take())
+    await api.until(lambda: pool.stats().waiting == 1)
+    await pool.put(slot)
+    assert await job.result() is slot
+    assert slot.state == "leased"
+    await pool.put(slot)
+
+
+async def test_nobody_overtakes_those_who_wait(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    served: list[int] = []
+
+    async def waiter(number: int) -> None:
+        async with pool.taken():
+            served.append(number)
+
+    slot = await pool.take()
+    jobs = []
+    for number in range(6):
+        jobs.append(api.start(waiter(number)))
+        await api.until(lambda: pool.stats().waiting == len(jobs))
+    await pool.put(slot)
+    for job in jobs:
+        await job.result()
+    assert served == [0, 1, 2, 3, 4, 5]
+
+
+async def test_two_thousand_waiters_are_served_in_order_though_half_of_them_time_out(api: Api, source: Source) -> None:
+    """The cost must not be quadratic: with the slot held, 1,000 leave the line from its middle."""
+    waiters = 2000 if api.kind.__name__ == "AsyncPool" else 300  # threads are dear
+    pool = api.pool(capacity=1, open=source.open)
+    served: list[int] = []
+    gone: list[int] = []
+
+    async def waiter(number: int) -> None:
+        try:
+            async with pool.taken(0.05 if number % 2 else None):
+                served.append(number)
+        except Exhausted:
+            gone.append(number)
+
+    slot = await pool.take()
+    jobs = [api.start(waiter(number)) for number in range(waiters)]
+    await api.until(lambda: len(gone) == waiters // 2 and pool.stats().waiting == waiters // 2)
+    assert pool.stats().timeouts == waiters // 2
+    order = [waiter.ticket for waiter in pool._line]
+    assert order == sorted(order)
+    await pool.put(slot)
+    for job in jobs:
+        await job.result()
+    assert sorted(served) == list(range(0, waiters, 2))
+    assert sorted(gone) == list(range(1, waiters, 2))
+
+
+async def test_a_waiter_whose_deadline_has_passed_is_never_served(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    job = api.start(pool.take(0.01))
+    with pytest.raises(Exhausted):
+        await job.result()
+    await pool.put(slot)
+    assert slot.state == "idle"
+
+
+async def test_a_take_after_close_says_that_the_pool_is_closed(api: Api, source: Source) -> None:
+    pool = api.pool("orders", open=source.open)
+    await pool.cycle()
+    await pool.close()
+    with pytest.raises(PoolClosed, match="orders: the pool is closed"):
+        await pool.take()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "1", True])
+async def test_a_nonsensical_timeout_is_named_in_the_error(api: Api, source: Source, timeout: object) -> None:
+    pool = api.pool(open=source.open)
+    with pytest.raises((TypeError, ValueError), match="timeout must be a"):
+        await pool.take(timeout)
+
+
+async def test_a_pool_that_nobody_has_filled_says_so(api: Api) -> None:
+    pool = api.pool("managers", timeout=0)
+    with pytest.raises(Exhausted, match="no slot was ever put into it"):
+        await pool.take()
