@@ -39,6 +39,7 @@ class Take(Generic[T]):
         self.slot = slot
         try:
             if pool._pid != os.getpid():
+                self.slot = None  # forget() queues every slot, this one too
                 forking.forget(pool)
             owner = self.driver.current()
             if pool._nested != "new" and owner in pool._nesting:
