@@ -226,9 +226,9 @@ def _collect(count: int) -> None:
 def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[None]:
     """Trace and patch these modules; keep the collector out; count finalizers' errors as failures."""
     files = frozenset(str(module.__file__) for module in under_test)
+    scheduler.tracer.aim(files, schedule.every_opcode, schedule.interrupts > 0)
     gc.collect()
     gc.freeze()  # so that a scenario may collect what it has made itself, at little cost
-    scheduler.tracer.aim(files, schedule.every_opcode, schedule.interrupts > 0)
     collecting, hook = gc.isenabled(), sys.unraisablehook
     gc.disable()
     sys.unraisablehook = _on_unraisable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import itertools
 import sys
@@ -370,6 +371,21 @@ def test_an_interrupt_in_the_last_call_of_a_try_is_raised_in_that_try() -> None:
     explore_interrupts(scenario, [toys]).assert_holds()
     # Not interrupted; in the call, after what it did; perhaps before the call.
     assert {(1, 0), (0, 1)} <= outcomes <= {(1, 0), (0, 1), (0, 0)}
+
+
+def test_cpython_raises_in_the_try_of_the_last_call_too() -> None:
+    handled = []
+
+    def do() -> None:
+        try:
+            return _thread.interrupt_main()
+        except BaseException:
+            handled.append(1)
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        do()
+    assert handled
 
 
 @pytest.mark.parametrize(("victims", "hit"), [((0,), {0}), ((1,), {1}), (None, {0, 1})])
