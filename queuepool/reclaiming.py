@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: How much longer than the last search the pause before the next one is: it bounds the share of time spent searching.
 PAUSE = 20
+#: After this many slots the search lets other threads run.
+BREATH = 256
 
 _getrefcount = getattr(sys, "getrefcount", None)  # not every Python counts references; there this heals nothing
 
@@ -70,10 +72,10 @@ def _calibrate() -> tuple[int, int]:
     slot.resource = object()
     tables._slots[slot] = None
     del slot
-    # In the same words as in `_lost`, for the counts depend on how many variables hold the slot.
-    spare = [_spare_references(tables, slot) for slot in list(tables._slots)]
-    alone = [resource_references(slot) for slot in list(tables._slots)]
-    return spare[0], alone[0]
+    # In the same words as in `reclaim`, for the counts depend on how many variables hold the slot.
+    for slot in list(tables._slots):
+        spare, alone = _spare_references(tables, slot), resource_references(slot)
+    return spare, alone
 
 
 #: What the counts are of a slot that only the table of slots refers to, and of a resource that only its slot does.
@@ -92,17 +94,21 @@ def heal(pool: BasePool[Any]) -> int:
 
 
 def reclaim(pool: BasePool[Any]) -> int:
-    """Put back every slot that nobody else could; return how many. Never blocks."""
+    """Put back every slot that nobody else could; return how many. Waits for nothing."""
     pool._orphaned = False
-    lost = [
-        slot
-        for slot in list(pool._slots)
-        if _spare_references(pool, slot) <= _NOBODY
-        and (slot not in pool._leases or not slot.is_open or resource_references(slot) <= ALONE)
-        # Again, because free-threaded builds add up a count from two parts, one after the other.
-        and _spare_references(pool, slot) <= _NOBODY
-    ]
-    return sum([_reclaim_slot(pool, slot) for slot in lost])
+    found = looked_at = 0
+    for slot in list(pool._slots):
+        looked_at += 1
+        if not looked_at % BREATH:
+            time.sleep(0)  # others may want to run
+        if (
+            _spare_references(pool, slot) <= _NOBODY
+            and (slot not in pool._leases or not slot.is_open or resource_references(slot) <= ALONE)
+            # Again, because free-threaded builds add up a count from two parts, one after the other.
+            and _spare_references(pool, slot) <= _NOBODY
+        ):
+            found += _reclaim_slot(pool, slot)
+    return found
 
 
 def _reclaim_slot(pool: BasePool[Any], slot: Slot[Any]) -> int:

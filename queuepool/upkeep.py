@@ -12,9 +12,6 @@ from .slot import AT_ONCE, Slot
 
 T = TypeVar("T")
 
-#: After this many slots the sweep lets other threads and tasks run.
-BREATH = 256
-
 
 async def sweep(pool: BasePool[T], driver: Any) -> int:
     """Look at each idle slot once, and return how many resources were closed.
@@ -26,7 +23,7 @@ async def sweep(pool: BasePool[T], driver: Any) -> int:
     before = sum(pool._counters.closes.values())
     idle = pool._queue.snapshot()
     for number, slot in enumerate(idle):
-        if number % BREATH == BREATH - 1:
+        if number % reclaiming.BREATH == reclaiming.BREATH - 1:
             await driver.breathe()
         surplus = len(pool._by_resource) > pool._capacity and (slot.last_used_at or AT_ONCE) < pool._swept_at
         if (surplus or _needs_a_look(pool, slot)) and pool._queue.remove(slot):
