@@ -11,7 +11,10 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .goals import Goal
 
 Figures = Mapping[str, float]
 
@@ -58,6 +61,9 @@ class Scenario:
     measure: Callable[[str, Case], Figures]
     limit: str | None = None
     note: str = ""
+    goals: Sequence[Goal] = ()
+    rounds: int = 3
+    """How often each case is measured, interleaved over the peers: more for what is short and noisy."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class Results:
     records: list[Record] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
+    def cases(self, scenario: str) -> list[str]:
+        """The labels of the cases that have figures, in the order in which they were run."""
+        return list(dict.fromkeys(record.case for record in self.records if record.scenario == scenario))
+
     def series(self, scenario: str, case: str, peer: str, metric: str) -> dict[int, float]:
         """Round → figure."""
         return {
@@ -86,14 +96,19 @@ class Results:
 
 
 def run(
-    scenarios: Iterable[Scenario], *, rounds: int, quick: bool, peers: Sequence[str] | None = None, seed: int = 0
+    scenarios: Iterable[Scenario],
+    *,
+    rounds: int | None = None,
+    quick: bool = False,
+    peers: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Results:
     """Run every scenario over its peers, the order of the peers drawn anew for each case of each round."""
     results = Results()
     draw = random.Random(seed)
     for scenario in scenarios:
         chosen = [peer for peer in scenario.peers if peers is None or peer in peers or peer == scenario.limit]
-        for number in range(rounds):
+        for number in range(rounds or (1 if quick else scenario.rounds)):
             for case in scenario.quick_cases if quick else scenario.cases:
                 for peer in draw.sample(chosen, len(chosen)):
                     _run_one(scenario, case, peer, number, results)

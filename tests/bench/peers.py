@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter, methodcaller
@@ -102,6 +103,50 @@ def lifoqueue_pool(spec: Spec) -> Driver:
         return resource
 
     return Driver(take, lifo.put)
+
+
+def bare_handover(spec: Spec) -> Driver:
+    """The least that serves waiting threads in their order: a list of resources, and a line of locks to wake.
+
+    What it has over `lifoqueue-pool` in time is what order costs on this machine, whatever the pool: the resource lies
+    idle while the thread that it was given to wakes up.
+    """
+    free = [spec.open() for _ in range(spec.capacity)]
+    line: deque[tuple[threading.Lock, list[Any]]] = deque()
+
+    def take() -> Any:
+        if free and not line:
+            try:
+                return free.pop()
+            except IndexError:
+                pass
+        lock, given = threading.Lock(), []
+        lock.acquire()
+        line.append((lock, given))
+        serve()
+        lock.acquire()
+        return given[0]
+
+    def serve() -> None:
+        while free and line:
+            try:
+                resource = free.pop()
+            except IndexError:
+                return
+            try:
+                lock, given = line.popleft()
+            except IndexError:
+                free.append(resource)
+            else:
+                given.append(resource)
+                lock.release()
+
+    def put(resource: Any) -> None:
+        free.append(resource)
+        if line:
+            serve()
+
+    return Driver(take, put)
 
 
 def queuepool_1_3_2(spec: Spec) -> Driver:
@@ -234,11 +279,9 @@ def queuepool(spec: Spec) -> Driver:
     pool = package.Pool(
         "bench",
         spec.capacity,
-        max_usage_count=None,
-        open=spec.open,
-        overflow=spec.overflow,
-        timeout=spec.timeout,
-        **spec.options,
+        **{"max_usage_count": None, "overflow": spec.overflow, "timeout": spec.timeout}
+        | ({} if "lifecycle" in spec.options else {"open": spec.open})
+        | spec.options,
     )
     return Driver(
         pool.take,
@@ -262,6 +305,7 @@ ADAPTERS: dict[str, Adapter] = {
     "cuttlepool": cuttlepool,
     "generic-connection-pool": generic_connection_pool,
     "lifoqueue-pool": lifoqueue_pool,
+    "bare-handover": bare_handover,
     "bare-queue": bare_queue,
     "bare-list": bare_list,
 }
@@ -269,20 +313,72 @@ POOLS = tuple(peer for peer in ADAPTERS if not peer.startswith("bare"))
 """Those that open what they lend; the bare ones are limits."""
 
 
-def observed() -> dict[str, Any]:
-    return {"observer": need("queuepool").Observer()}
+def everything(spec: Spec) -> Mapping[str, Any]:
+    """All that can be on at once without a callback at every take or put."""
+    package = need("queuepool")
+
+    class Watching(package.Observer):  # type: ignore[misc, name-defined]
+        """Hears of everything but each take and put."""
+
+        def opened(self, pool: Any, slot: Any, seconds: float) -> None: ...
+        def closed(self, pool: Any, slot: Any, reason: str) -> None: ...
+        def failed(self, pool: Any, step: str, error: BaseException) -> None: ...
+        def refused(self, pool: Any, error: Exception) -> None: ...
+        def held_long(self, pool: Any, holder: Any) -> None: ...
+        def reclaimed(self, pool: Any, slot: Any, holder: Any) -> None: ...
+
+    return {
+        "max_idle_time": 300.0,
+        "max_open_time": 3600.0,
+        "max_usage_count": 1_000_000_000,
+        "overflow": 2,
+        "timeout": 30.0,
+        "max_waiting": 1_000,
+        "shed_after": 5.0,
+        "min_idle": 1,
+        "leak_after": 60.0,
+        "close_on_exception": (OSError,),
+        "observer": Watching(),
+    }
 
 
-def checked() -> dict[str, Any]:
-    return {"check": lambda resource: True}
+def hearing(spec: Spec) -> Mapping[str, Any]:
+    package = need("queuepool")
+
+    class Hearing(package.Observer):  # type: ignore[misc, name-defined]
+        def taken(self, pool: Any, slot: Any, waited: float) -> None: ...
+        def given_back(self, pool: Any, slot: Any, held: float) -> None: ...
+
+    return {"observer": Hearing()}
 
 
-OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {"observer": observed, "check": checked}
+def polled(spec: Spec) -> Mapping[str, Any]:
+    package = need("queuepool")
+
+    class Polled(package.Lifecycle):  # type: ignore[misc, name-defined]
+        def open(self) -> Any:
+            return spec.open()
+
+        def poll(self, resource: Any) -> bool:
+            return True
+
+    return {"lifecycle": Polled()}
+
+
+OPTIONS: dict[str, Callable[[Spec], Mapping[str, Any]]] = {
+    "everything": everything,
+    "observer": hearing,
+    "poll": polled,
+    "check": lambda spec: {"check": lambda resource: True},
+    "reset": lambda spec: {"reset": lambda resource: None},
+    "nested": lambda spec: {"nested": "same"},
+    "codel": lambda spec: {"shed_after": 0.005},
+}
 """What stands behind the plus sign in ``queuepool+observer``."""
 
 
 def make(peer: str, spec: Spec) -> Driver:
     name, _, option = peer.partition("+")
     if option:
-        spec = replace(spec, options={**spec.options, **OPTIONS[option]()})
+        spec = replace(spec, options={**spec.options, **OPTIONS[option](spec)})
     return ADAPTERS[name](spec)

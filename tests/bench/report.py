@@ -12,6 +12,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from .goals import verdicts
 from .measure import Metric, Results, Scenario, Spread, ratio, shown
 
 OURS = "queuepool"
@@ -42,7 +43,7 @@ class Table:
 
 def tables(scenarios: Sequence[Scenario], results: Results) -> Iterator[Table]:
     for scenario in scenarios:
-        for case in dict.fromkeys(record.case for record in results.records if record.scenario == scenario.name):
+        for case in results.cases(scenario.name):
             yield _table(scenario, case, results)
 
 
@@ -94,7 +95,8 @@ def text(scenarios: Sequence[Scenario], results: Results) -> str:
             cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
             lines.append("  ".join(cells).rstrip())
         lines.append("")
-    return "\n".join([*lines, *_remarks(scenarios, results)]) + "\n"
+    goals = [str(verdict) for verdict in verdicts(scenarios, results)]
+    return "\n".join([*lines, *goals, "", *_remarks(scenarios, results)]) + "\n"
 
 
 def rst(scenarios: Sequence[Scenario], results: Results) -> str:
@@ -128,13 +130,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def as_json(results: Results) -> str:
+def as_json(scenarios: Sequence[Scenario], results: Results) -> str:
     facts = {
         "python": sys.version,
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "versions": versions(),
         "notes": list(results.notes),
+        "goals": [asdict(verdict) for verdict in verdicts(scenarios, results)],
         "records": [asdict(record) for record in results.records],
     }
     return json.dumps(facts, indent=1)
@@ -147,7 +150,7 @@ def write(scenarios: Sequence[Scenario], results: Results, folder: Path) -> list
     for name, content in (
         ("bench.txt", text(scenarios, results)),
         ("bench.rst", rst(scenarios, results)),
-        ("bench.json", as_json(results)),
+        ("bench.json", as_json(scenarios, results)),
     ):
         path = folder / name
         path.write_text(content, encoding="utf-8")

@@ -1,8 +1,14 @@
-"""All scenarios, in the order in which they are run and reported."""
+"""All scenarios, in the order in which they are run and reported, and what ``--only`` chooses of them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from . import aio, bursts, scale, threads
 from .measure import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (*threads.SCENARIOS, *bursts.SCENARIOS, *scale.SCENARIOS, *aio.SCENARIOS)
+CHOICES: dict[str, Sequence[Scenario]] = {
+    "must": threads.MUST,
+    **{scenario.name: [scenario] for scenario in SCENARIOS},
+}

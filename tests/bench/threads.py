@@ -6,22 +6,24 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import repeat
+from statistics import median
 from time import perf_counter
 from typing import Any
 
+from .goals import Goal, at_least, at_most, level
 from .measure import (
     Case,
     Figures,
     Metric,
     Recorder,
     Scenario,
-    Unsuitable,
     best_time,
     waiting_figures,
 )
-from .peers import ADAPTERS, Driver, Spec, make
+from .peers import ADAPTERS, OPTIONS, POOLS, Driver, Spec, make
 from .stub import Opener
 
 MICRO, MILLI = 1e6, 1e3
@@ -128,8 +130,6 @@ def contend(
 
 
 def measure_contention(peer: str, case: Case) -> Figures:
-    if peer == "bare-list":
-        raise Unsuitable("cannot wait")
     hold, duration = case["hold"], case["duration"]
     driver = make(peer, Spec(case["slots"], Opener()))
     try:
@@ -200,11 +200,15 @@ def measure_sweep(peer: str, case: Case) -> Figures:
     return waiting_figures(recorders, lasted) | {"closed": float(closed), "sweep": lasted}
 
 
+USUAL, EVERYTHING = "usual form", "queuepool+everything"
+"""The case in which each peer is used as its users do; queuepool with all its options on."""
+
+
 def _cycle_cases(count: int, repeats: int) -> list[Case]:
     common = {"count": count, "repeats": repeats}
     styles = ("take, put", "with get()", "acquire, release", "with lease()")
     return [
-        Case("usual form", {"style": "", "options": {}} | common),
+        Case(USUAL, {"style": "", "options": {}} | common),
         *(Case(style, {"style": style, "options": {}} | common) for style in styles),
     ]
 
@@ -215,7 +219,18 @@ def contention_case(threads: int, slots: int, hold: float, duration: float) -> C
 
 
 WAITS = tuple(Metric(name, "ms", MILLI) for name in ("max", "p50", "p99", "p99.9"))
-FULL = ((4, 4, 0.0), (16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
+CONTENTION_CASES = [
+    contention_case(*row, 3.0) for row in ((4, 4, 0.0), (16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
+]
+OTHERS = tuple(peer for peer in POOLS if peer != "queuepool")
+WAITING_PEERS = tuple(peer for peer in OTHERS if peer not in ("psycopg2.pool", "lifoqueue-pool"))
+
+
+def longest_turn(case: str) -> float:
+    """Three times the wait that a perfect queue gives, but never under 25 ms, which is what threads may lose to others."""
+    row = next(each for each in CONTENTION_CASES if each.label == case)
+    return max(0.025, 3 * row["threads"] / row["slots"] * row["hold"])
+
 
 CYCLE = Scenario(
     "cycle",
@@ -223,21 +238,36 @@ CYCLE = Scenario(
     [Metric("cycle", "µs", MICRO)],
     _cycle_cases(20_000, 5),
     _cycle_cases(2_000, 3),
-    (*ADAPTERS, "queuepool+observer", "queuepool+check"),
+    (*ADAPTERS, *(f"queuepool+{option}" for option in OPTIONS if option != "codel")),
     measure_cycle,
     limit="bare-queue",
     note="psycopg2.pool never waits: it raises when all are taken. The bare ones open, count and check nothing.",
+    goals=(
+        Goal("at most 0.6 of a bare LifoQueue", at_most(0.6, "cycle", EVERYTHING, "bare-queue"), [USUAL]),
+        Goal("at most 0.3 of queuepool 1.3.2", at_most(0.3, "cycle", EVERYTHING, "queuepool-1.3.2"), [USUAL]),
+        Goal("at most 0.5 of the fastest peer", at_most(0.5, "cycle", EVERYTHING, *WAITING_PEERS), [USUAL]),
+    ),
+    rounds=11,
 )
 CONTENTION = Scenario(
     "contention",
     "More threads than slots",
     [Metric("throughput", "/s", more_is_better=True), *WAITS, Metric("jain", more_is_better=True), Metric("errors")],
-    [contention_case(*row, 3.0) for row in FULL],
+    CONTENTION_CASES,
     [contention_case(16, 4, 0.001, 0.3)],
-    tuple(peer for peer in ADAPTERS if peer not in ("bare-list", "bare-queue")),
+    (*POOLS, "bare-handover"),
     measure_contention,
     limit="lifoqueue-pool",
-    note="psycopg2.pool cannot wait: a Semaphore stands before it. Throughput counts what was served in time.",
+    note="psycopg2.pool cannot wait: a Semaphore stands before it. Throughput counts what was served in time. "
+    "bare-handover is the least that keeps waiting threads in order.",
+    goals=(
+        Goal("throughput at least the best other's", at_least(1.0, "throughput", "queuepool", *OTHERS)),
+        Goal(
+            "longest wait at most three ideal turns, or 25 ms",
+            level(longest_turn, "max", "queuepool", pick=min, unit=" ms", scale=MILLI),
+        ),
+        Goal("Jain's index at least 0.98", level(lambda _: 0.98, "jain", "queuepool", pick=median, upper=False)),
+    ),
 )
 SWEEP = Scenario(
     "sweep",
@@ -249,5 +279,28 @@ SWEEP = Scenario(
     measure_sweep,
     limit="lifoqueue-pool",
     note="lifoqueue-pool sweeps nothing: its waits are those of this machine. No other peer has a sweep to call.",
+    goals=(
+        Goal(
+            "no take waits 2 ms",
+            level(lambda _: 0.002, "max", "queuepool", pick=min, unit=" ms", scale=MILLI),
+        ),
+    ),
 )
 SCENARIOS = (CYCLE, CONTENTION, SWEEP)
+MUST = (
+    replace(
+        CYCLE,
+        cases=CYCLE.cases[:1],
+        quick_cases=CYCLE.quick_cases[:1],
+        peers=(EVERYTHING, "queuepool-1.3.2", "bare-queue"),
+        goals=CYCLE.goals[:2],
+    ),
+    replace(
+        CONTENTION,
+        cases=[CONTENTION_CASES[2]],
+        peers=("queuepool", "lifoqueue-pool", "bare-handover"),
+        rounds=5,
+    ),
+    SWEEP,
+)
+"""The least that the pool owes, in a few minutes: the cycle, one row of contention, the sweep."""
