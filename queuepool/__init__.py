@@ -1,5 +1,7 @@
 """A fast, fair, self-healing pool of resources for threads, with a bundled psycopg2 connection pool."""
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     BadResource,
     Exhausted,
@@ -13,19 +15,25 @@ from .errors import (
     Refused,
     TooManyWaiting,
     Unreachable,
+    WrongLoop,
     WrongSlot,
 )
 from .lease import Lease
-from .lifecycle import Lifecycle
+from .lifecycle import AsyncLifecycle, Lifecycle
 from .pool import Pool, ResourceManager
 from .slot import Slot
 from .slotqueue import FifoSlotQueue, LifoSlotQueue
 from .stats import Histogram, Holder, Observer, Stats
 
+if TYPE_CHECKING:
+    from .aio import AsyncPool
+
 name = "queuepool"
 __version__ = "2.0.0"
 
 __all__ = [
+    "AsyncLifecycle",
+    "AsyncPool",
     "BadResource",
     "Exhausted",
     "FifoSlotQueue",
@@ -49,5 +57,15 @@ __all__ = [
     "Stats",
     "TooManyWaiting",
     "Unreachable",
+    "WrongLoop",
     "WrongSlot",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Programs of threads do without the import of asyncio, which takes longer than that of all the rest.
+    if name == "AsyncPool":
+        from .aio import AsyncPool
+
+        return AsyncPool
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

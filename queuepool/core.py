@@ -234,6 +234,9 @@ class BasePool(Generic[T]):
             self._most_uses = 0
         if lifecycle is not None:
             self._heed(lifecycle)
+        slots = self._queue.queue
+        self._pop = slots.pop if isinstance(slots, list) else slots.popleft
+        self._push = slots.append
 
     def _heed(self, lifecycle: SlotLifecycle[T]) -> None:
         """Let take and put make no shortcut around what `lifecycle` offers."""

@@ -42,6 +42,10 @@ class WrongSlot(PoolError, ValueError):
     """What was given back is not out on loan from this pool: a second put, or another pool's slot."""
 
 
+class WrongLoop(PoolError, RuntimeError):
+    """An `AsyncPool` belongs to the first event loop that used it, and was asked from another."""
+
+
 class NestedTake(PoolError, RuntimeError):
     """The caller holds a slot already, and the pool was made with `nested="error"`."""
 

@@ -20,9 +20,10 @@ def place(code: CodeType, offset: int) -> str:
 
 
 def who(owner: Any) -> str:
-    """`thread NAME` for a thread's identifier, `task NAME` for a task."""
+    """`thread NAME` for a thread's identifier, `task NAME` for a weak reference to a task."""
     if not isinstance(owner, int):
-        return f"task {owner.get_name()}"
+        task = owner()
+        return "a task (ended)" if task is None else f"task {task.get_name()}"
     for thread in threading.enumerate():
         if thread.ident == owner:
             return f"thread {thread.name}"

@@ -198,12 +198,6 @@ class Pool(v1.CamelCase, BasePool[T]):
         else:
             run(lending.put_leased(self, THREADS, slot, lease, error))
 
-    def _prepare_hot_path(self) -> None:
-        super()._prepare_hot_path()
-        slots = self._queue.queue
-        self._pop = slots.pop if isinstance(slots, list) else slots.popleft
-        self._push = slots.append
-
     # --- other handles
 
     def get(self, timeout: float | None = DEFAULT) -> Borrowed[T]:

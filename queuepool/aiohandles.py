@@ -1,0 +1,135 @@
+"""What the methods of `AsyncPool` return: objects to await, or to use in `async with`."""
+
+from __future__ import annotations
+
+import weakref
+from asyncio import current_task, get_running_loop
+from collections.abc import Awaitable, Coroutine, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import lending, options
+from .core import DEFAULT
+from .lease import Lease, lease_of
+from .loops import LOOPS
+from .slot import Slot
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .aio import AsyncPool
+
+T = TypeVar("T")
+H = TypeVar("H")
+
+
+class Taking(Coroutine[Any, Any, H]):
+    """What `AsyncPool.take()` returns: await it, or use it in `async with`. Nothing is taken before that.
+
+    It is a coroutine in all but its type, so that `create_task` and `wait_for` accept it, and has a fast way for a slot
+    that can be lent at once, which needs none of the flows.
+    """
+
+    __slots__ = ("_code", "_offset", "_pool", "_slot", "_steps", "_timeout")
+
+    def __init__(self, pool: AsyncPool[Any], timeout: float | None, caller: Any) -> None:
+        if timeout is not DEFAULT:
+            options.number_or_none("timeout", timeout)
+        self._pool = pool
+        self._timeout = timeout
+        self._code = caller.f_code
+        self._offset = caller.f_lasti
+        self._slot: Slot[Any] | None = None
+        self._steps: Generator[Any, Any, H] | None = None
+
+    def __await__(self) -> Generator[Any, Any, H]:
+        pool, loop = self._pool, get_running_loop()
+        if loop is not pool._loop:
+            pool._bind(loop)
+        slot: Any = None
+        # As in Pool.take.
+        if not pool._busy:
+            try:
+                slot = pool._pop()
+                now = pool._clock()
+                if now < slot.due_at and (pool._poll is None or pool._poll(slot.resource)):
+                    slot.use_count += 1
+                    pool._leases[slot] = (self._code, self._offset, weakref.ref(current_task(loop)), now)
+                    self._slot = slot
+                    return slot  # type: ignore[no-any-return]
+            except BaseException as error:
+                if slot is not None:
+                    pool._leases.pop(slot, None)
+                    pool._queue.put(slot)
+                if slot is not None or not isinstance(error, IndexError):
+                    raise
+        flow = lending.Take(pool, LOOPS, self._timeout).run(slot, self._code, self._offset)
+        del slot  # the flow's now; this frame waits for long, and must not look like a user of it
+        slot = self._slot = yield from flow.__await__()
+        return slot  # type: ignore[no-any-return]
+
+    def __aenter__(self) -> Self:
+        return self
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Awaitable[None]:
+        slot: Any = self._slot
+        self._slot = None
+        return self._pool.put(slot) if error is None else self._pool._put_after(slot, error)
+
+    # What makes it a coroutine.
+
+    def send(self, value: Any) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
+
+
+class Getting(Taking[T]):
+    """What `AsyncPool.get()` and `acquire()` return: as `Taking`, with the bare resource."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        slot: Any = yield from super().__await__()
+        return slot.resource  # type: ignore[no-any-return]
+
+
+class Leasing(Taking[Lease]):
+    """What `AsyncPool.lease()` returns: as `Taking`, with a lease."""
+
+    __slots__ = ("_lease",)
+
+    def __await__(self) -> Generator[Any, Any, Lease]:
+        slot: Any = yield from super().__await__()
+        self._slot = None  # else it were never found when its lease is dropped
+        self._lease = lease_of(self._pool, slot)
+        return self._lease
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Awaitable[None]:
+        lease = self._lease
+        del self._lease
+        return lease._queuepool_end(error)  # type: ignore[no-any-return]
+
+
+class Done:
+    """Awaiting it takes no time: the work has been done."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return _NO_STEPS
+
+
+_NO_STEPS: Generator[None, None, None] = iter(())  # type: ignore[assignment]
+DONE = Done()

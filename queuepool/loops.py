@@ -1,0 +1,163 @@
+"""How asyncio tasks wait and call: the drivers that `AsyncPool` runs the core's flows with (`threads` has the other).
+
+Nothing here knows of pools. A waiter stands in the same line whether a thread or a task waits by it, and may be woken
+from any thread, finalizer or signal handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from asyncio.events import _get_running_loop  # None instead of an error where no loop runs
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any, TypeVar
+
+from .lifecycle import AnyLifecycle
+from .slotqueue import Item, Waiter
+
+R = TypeVar("R")
+
+_log = logging.getLogger("queuepool")
+
+#: Event loops refer weakly to their tasks; here are those that nobody else may refer to.
+_background: set[asyncio.Task[Any]] = set()
+
+
+class LoopWaiter(Waiter):
+    """Waits by a future of the running loop."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, owner: object = None) -> None:
+        super().__init__(owner)
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[bool] | None = None
+
+    def give(self, item: Item) -> bool:
+        try:
+            return super().give(item)
+        except RuntimeError:
+            # The loop is closed, so its task will never come for the item.
+            return self.abandon() is not item
+
+    def wake(self) -> None:
+        # A signal handler may run while the loop sleeps in its selector, which only call_soon_threadsafe ends: hence
+        # the look for a task.
+        if _get_running_loop() is self._loop and asyncio.current_task(self._loop) is not None:
+            self._resolve(True)
+        else:
+            self._loop.call_soon_threadsafe(self._resolve, True)
+
+    def _resolve(self, woken: bool) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(woken)
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait until given something, at most `seconds`; whether it was."""
+        self._future = self._loop.create_future()
+        if self._items:  # the future first, then the look: a signal handler may give in between
+            return True
+        if seconds is None:
+            return await self._future
+        timer = self._loop.call_later(max(0.0, seconds), self._resolve, False)
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+
+
+class LoopDriver:
+    """Awaits where `ThreadDriver` blocks."""
+
+    #: How long a waiter sleeps before it looks whether something went wrong, in seconds.
+    patience = 1.0
+
+    def current(self) -> object:
+        """The current task, weakly: a lease would else keep a task that died with it, and by its traceback the slot."""
+        return weakref.ref(asyncio.current_task())
+
+    def waiter(self) -> LoopWaiter:
+        return LoopWaiter(self.current())
+
+    def leaves(self, lifecycle: AnyLifecycle[Any], deadline: float | None) -> bool:
+        """Always: what opens for a caller that was cancelled shall finish and go idle."""
+        return True
+
+    async def wait(self, waiter: LoopWaiter, seconds: float | None) -> bool:
+        return await waiter.wait(seconds)
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        result = function(*args)
+        return await result if isinstance(result, Awaitable) else result
+
+    async def finish(self, flow: Coroutine[Any, Any, R], name: str) -> R:
+        """Await `flow` so that it ends whatever becomes of its caller."""
+        return await asyncio.shield(self.spawn(flow, name))
+
+    async def breathe(self) -> None:
+        """Let others run, in the middle of a long sweep."""
+        await asyncio.sleep(0)
+
+    def spawn(self, flow: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
+        """Run `flow` in a task of its own."""
+        task = asyncio.get_running_loop().create_task(flow, name=name)
+        _background.add(task)
+        task.add_done_callback(_background.discard)
+        return task
+
+
+LOOPS = LoopDriver()
+
+
+class OwnTask(LoopDriver):
+    """The driver of one flow that runs in place up to where it must wait, and from there in a task of its own.
+
+    So a flow that need not wait costs no task, and one that must is not cancelled with the caller.
+    """
+
+    def __init__(self) -> None:
+        self._in_place = True
+
+    def start(self, flow: Coroutine[Any, Any, R], name: str) -> R | asyncio.Future[R]:
+        """The result of `flow`, or a future of it. Needs a running loop, but no task."""
+        try:
+            flow.send(None)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        return asyncio.shield(self.spawn(flow, name))
+
+    async def wait(self, waiter: LoopWaiter, seconds: float | None) -> bool:
+        await self._leave_place()
+        return await super().wait(waiter, seconds)
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        result = function(*args)
+        if not isinstance(result, Awaitable):
+            return result
+        try:
+            await self._leave_place()
+        except BaseException:
+            _drop(result)
+            raise
+        return await result
+
+    async def finish(self, flow: Coroutine[Any, Any, R], name: str) -> R:
+        return await flow
+
+    async def _leave_place(self) -> None:
+        if self._in_place:
+            self._in_place = False
+            await _suspended()
+
+
+@coroutine
+def _suspended() -> Generator[None, None, None]:
+    yield
+
+
+def _drop(result: Awaitable[Any]) -> None:
+    """Have no warning of a coroutine that was never awaited."""
+    if isinstance(result, Coroutine):
+        result.close()
