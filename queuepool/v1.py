@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+import math
+import weakref
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .lifecycle import Lifecycle
 from .slot import Slot
 
-#: Each 1.x name and the present one; keyword arguments of `Pool`.
+if TYPE_CHECKING:
+    from .limits import Limits
+
+T = TypeVar("T")
+
+#: Each 1.x keyword argument of `Pool`, and the present one.
 KEYWORDS = {
     "maxIdleTime": "max_idle_time",
     "maxOpenTime": "max_open_time",
@@ -18,7 +27,10 @@ KEYWORDS = {
 
 
 def translated(given: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments by their present names. Raises TypeError for one that no release ever knew."""
+    """1.x keyword arguments by their present names, and values that 1.x took as what is meant by them now.
+
+    Raises TypeError for a name that no release ever knew.
+    """
     for name in given:
         if name not in KEYWORDS:
             from .pool import Pool
@@ -28,7 +40,18 @@ def translated(given: dict[str, Any]) -> dict[str, Any]:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"Pool has no option {name!r}{hint}")
-    return {KEYWORDS[name]: value for name, value in given.items()}
+    present = {KEYWORDS[name]: None if value == math.inf else value for name, value in given.items()}
+    most = present.get("max_usage_count")
+    if isinstance(most, float):
+        present["max_usage_count"] = math.ceil(most)  # 1e6 is the usual one
+    if "close_on_exception" in present:
+        present["close_on_exception"] = _plain_rule(present["close_on_exception"])
+    return present
+
+
+def _plain_rule(value: Any) -> Any:
+    """`close_on_exception` as 1.x read it, which asked only whether the value was true; 0, 1 and None were in use."""
+    return bool(value) if value is None or isinstance(value, int) else value
 
 
 class CamelCase:
@@ -36,6 +59,7 @@ class CamelCase:
 
     if TYPE_CHECKING:
         close_on_exception: Any
+        _limits: Limits
 
         def start_recycler(self, interval: float = 60.0) -> None: ...
 
@@ -45,32 +69,62 @@ class CamelCase:
 
     @closeOnException.setter
     def closeOnException(self, value: Any) -> None:
-        self.close_on_exception = value
+        self.close_on_exception = _plain_rule(value)
+
+    @property
+    def _maxIdleTime(self) -> float | None:
+        return self._limits.max_idle_time
+
+    @property
+    def _maxOpenTime(self) -> float | None:
+        return self._limits.max_open_time
+
+    @property
+    def _maxUsageCount(self) -> int | None:
+        return self._limits.max_usage_count
 
     def startRecycler(self, interval: float = 60.0) -> None:
         """`start_recycler`."""
         self.start_recycler(interval)
 
 
+class _Shadowed:
+    """A property that a subclass may hide by an attribute of its own, as it could when 1.x had nothing of that name."""
+
+    def __init__(self, owner: type, name: str) -> None:
+        self._get: Callable[[Any], Any] = getattr(owner, name).fget
+
+    def __get__(self, slot: Any, owner: type | None = None) -> Any:
+        return self if slot is None else self._get(slot)
+
+
 class ResourceManager(Slot[Any]):
     """A slot that knows its own lifecycle: subclass it, override `open` and `close` (calling super's), and `put` as many
     as the pool's capacity into a `Pool` made without `open`.
 
-    `open` sets `self.resource`. `takeRepair` is called at each take and `putRepair` at each put; either may call `close`,
-    after which the resource opens anew at the next take.
+    `open` sets `self.resource`; `close` closes it, and may be called by whoever holds the slot, after which it opens anew
+    at its next take. `takeRepair` is called at each take and `putRepair` at each put; either may call `close`. What
+    `takeRepair` raises means, as with any check, that the resource is dead; what `open` raises goes to the taker.
+    Old programs may read `_isOpen`, `_lastOpened`, `_lastUsed` and `_usageCount` as well.
     """
+
+    state, open_time, idle_time = (_Shadowed(Slot, name) for name in ("state", "open_time", "idle_time"))
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._isOpen = False
+        self._lastOpened: datetime | None = None
+        self._listed_as = 0  # the key of what it opened in the pool's table of resources
         self.lifecycle = _ManagersOwn(self)
 
     def open(self) -> None:
         self._isOpen = True
+        self._lastOpened = datetime.now()
 
     def close(self) -> None:
         self._isOpen = False
         super().close()
+        self._unlist()
 
     def takeRepair(self) -> None:
         pass
@@ -81,41 +135,102 @@ class ResourceManager(Slot[Any]):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def _lastUsed(self) -> datetime | None:
+        """When it was last taken or put; the pool's clock knows no dates, so this is as far back from now."""
+        pool = self._pool
+        lease = pool._leases.get(self) if pool is not None else None
+        instant = self.last_used_at if lease is None else lease[3]
+        if pool is None or instant is None:
+            return self._lastOpened
+        return datetime.now() - timedelta(seconds=pool._clock() - instant)
+
+    @property
+    def _usageCount(self) -> int | None:
+        return None if self._lastOpened is None else self.use_count
+
+    def _hide(self, text: str) -> str:
+        """`text`, which goes to a log or a message, without what is secret."""
+        return text
+
+    # --- what the pool says of it
+
+    def opened(self, resource: Any, now: float) -> None:
+        super().opened(resource, now)
+        self._listed_as = id(resource)
+        self._own.noted_uses = 0
+
+    def closed(self) -> Any:
+        # Said of every resource that leaves the slot, also of those that a forked child only forgets.
+        self._own.leaving = self._isOpen, self.use_count > self._own.noted_uses
+        self._isOpen = False
+        self._unlist()
+        return super().closed()
+
+    @property
+    def _own(self) -> _ManagersOwn:
+        return self.lifecycle  # type: ignore[return-value]
+
+    def _unlist(self) -> None:
+        """Take what it opened off the pool's table, since nobody but itself knows what `self.resource` was then."""
+        if self._pool is not None and self._pool._by_resource.get(self._listed_as) is self:
+            self._pool._by_resource.pop(self._listed_as, None)
+
+
+#: What a lifecycle's hooks are called here.
+_REPAIRS = {"check": "takeRepair", "reset": "putRepair"}
+
 
 class _ManagersOwn(Lifecycle[Any]):
     """The lifecycle of one manager, by its own methods."""
 
     def __init__(self, manager: ResourceManager) -> None:
-        # The lifecycle is the manager's attribute, and this makes a cycle; managers live as long as their pool.
-        self._manager = manager
+        # Weakly, because whether a slot is lost is told by the number of references to it.
+        self._manager: ResourceManager = weakref.proxy(manager)
         self._repaired = False
+        #: How often the resource had been taken when `putRepair` last saw it.
+        self.noted_uses = 0
+        #: Of the resource that is about to be closed: whether the manager has not done so, and owes it a `putRepair`.
+        self.leaving = False, False
 
     def offers(self, hook: str) -> bool:
-        kind = type(self._manager)
-        if hook == "check":
-            return kind.takeRepair is not ResourceManager.takeRepair
-        if hook == "reset":
-            return kind.putRepair is not ResourceManager.putRepair
+        method = _REPAIRS.get(hook)
+        if method is None:
+            return False
+        return getattr(getattr(self._manager, method), "__func__", None) is not getattr(ResourceManager, method)
+
+    def transient(self, error: Exception) -> bool:
+        # Each taker of a 1.x program makes its own attempt, and gets what that raises.
         return False
+
+    def describe(self, error: BaseException) -> str:
+        return self._manager._hide(super().describe(error))
 
     def open(self) -> Any:
         manager = self._manager
-        if not self._repaired:
+        repaired, self._repaired = self._repaired, False
+        if not repaired:
             manager.takeRepair()
-        self._repaired = False
-        if not manager._isOpen:
-            manager.open()
+        if not manager._isOpen:  # it may have been opened before it was put in
+            try:
+                manager.open()
+            except BaseException:
+                manager._isOpen, manager.resource = False, None  # half open is not open
+                raise
+            manager._isOpen = True
         return manager.resource
 
     def close(self, resource: Any) -> None:
         manager = self._manager
-        if manager._isOpen:
-            manager.resource = resource  # the slot has let go of it already, and close() looks for it there
+        open_still, owes_repair = self.leaving
+        if open_still:
+            manager._isOpen, manager.resource = True, resource  # close() looks for it there
             try:
                 manager.close()
             finally:
-                manager._isOpen = False
-                manager.resource = None
+                manager._isOpen, manager.resource = False, None
+        if owes_repair:
+            manager.putRepair()
 
     def check(self, resource: Any) -> bool:
         self._manager.takeRepair()
@@ -123,4 +238,8 @@ class _ManagersOwn(Lifecycle[Any]):
         return self._manager._isOpen
 
     def reset(self, resource: Any) -> None:
-        self._manager.putRepair()
+        manager = self._manager
+        self.noted_uses = manager.use_count
+        manager.putRepair()
+        if not manager._isOpen:
+            manager.condemn("asked")
