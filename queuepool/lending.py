@@ -138,6 +138,7 @@ class Take(Generic[T]):
                     return self._given(waiter.accept())
                 # A last look for what may have been lost, before giving up, and now and then.
                 reclaiming.heal(pool)
+                queue.serve()  # an exception may have struck a putter before it looked at the line
                 if until is not None and time.monotonic() >= until:
                     return self._given(queue.leave(waiter, line))
                 if queue.is_stranded(waiter, line):

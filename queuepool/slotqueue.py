@@ -72,7 +72,10 @@ class Waiter:
     def abandon(self) -> Item:
         """Accept nothing from now on; return the item that had been given, if any."""
         self._abandoned = True
-        return self._items.pop() if self._items else None
+        try:
+            return self._items.pop()
+        except IndexError:  # nothing was given, or give() has just taken it back
+            return None
 
 
 class SlotQueue(_QueueBase):

@@ -1,0 +1,63 @@
+"""Instants at which an exception or another thread did harm once, each made to come every time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from queuepool import Pool
+from queuepool.slotqueue import Waiter
+from queuepool.threads import ThreadDriver
+
+from ..support import PATIENCE, assert_whole, wait_until
+
+
+class InterruptedAfterAppend(list[Any]):
+    """A list whose next `append` is the last that its caller does."""
+
+    armed = True
+
+    def append(self, item: Any) -> None:
+        super().append(item)
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+
+
+def test_a_put_interrupted_before_it_looks_at_the_line_strands_no_waiter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ThreadDriver, "patience", 0.01)
+    pool: Pool[object] = Pool("pool", 1, open=object)
+    slot = pool.take()
+    waiter = threading.Thread(target=lambda: pool.put(pool.take(PATIENCE)))
+    waiter.start()
+    wait_until(lambda: pool.stats().waiting == 1)
+    pool._queue.queue = InterruptedAfterAppend()
+    pool._prepare_hot_path()
+    with pytest.raises(KeyboardInterrupt):
+        pool.put(slot)
+    waiter.join()
+    assert pool.stats().timeouts == 0
+    assert_whole(pool)
+
+
+class RunsBeforePop(list[Any]):
+    """A list to which something happens between somebody's look at it and the same one's `pop`."""
+
+    def __init__(self, meanwhile: Callable[[list[Any]], Any]) -> None:
+        self.meanwhile = meanwhile
+
+    def pop(self, *args: Any) -> Any:
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None  # type: ignore[assignment]
+            meanwhile(self)
+        return super().pop(*args)
+
+
+def test_a_giver_may_take_back_what_the_waiter_that_leaves_has_just_seen() -> None:
+    waiter = Waiter()
+    waiter._items = RunsBeforePop(list.pop)
+    waiter._items.append("a slot")
+    assert waiter.abandon() is None
