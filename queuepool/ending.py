@@ -95,15 +95,20 @@ async def close(pool: BasePool[T], driver: Any, timeout: float | None) -> list[H
     for slot in list(pool._slots):
         slot.retiring = True
         slot.condemn("close")
+        del slot  # for one that is referred to here would not count as lost or dropped below
     for line in (pool._line, pool._standby):
         pool._queue.wake(line, PoolClosed(f"{pool.name}: the pool was closed"))
-    while True:
-        queued = pool._queue.pop_any()
-        if queued is None:
-            break
-        await lending.put(pool, driver, queued)
+    await _drain(pool, driver)
     await _wait_for_leases(pool, driver, deadline)
     return pool.holders()
+
+
+async def _drain(pool: BasePool[T], driver: Any) -> None:
+    while True:
+        slot = pool._queue.pop_any()
+        if slot is None:
+            return
+        await lending.put(pool, driver, slot)
 
 
 async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
@@ -116,9 +121,7 @@ async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | Non
             if await driver.wait(waiter, seconds):
                 return
             reclaiming.heal(pool)
-            slot = pool._queue.pop_any()
-            if slot is not None:
-                await lending.put(pool, driver, slot)
+            await _drain(pool, driver)
     finally:
         with contextlib.suppress(ValueError):
             pool._closing.remove(waiter)
