@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -250,6 +251,10 @@ class TaskEvent(asyncio.Event):
 
 class TaskApi(Api):
     """For `AsyncPool`; made only where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind = importlib.import_module("queuepool.aio").AsyncPool
 
     def run(self, flow: Coroutine[Any, Any, Any]) -> None:
         asyncio.run(flow)

@@ -5,7 +5,6 @@ What only one kind owes says so by `@pytest.mark.only("Pool", reason="...")`.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from importlib.util import find_spec
 
@@ -16,7 +15,6 @@ from .apis import Api, TaskApi, ThreadApi
 
 APIS: dict[str, type[Api]] = {"Pool": ThreadApi}
 if find_spec("queuepool.aio") is not None:
-    TaskApi.kind = importlib.import_module("queuepool.aio").AsyncPool
     APIS["AsyncPool"] = TaskApi
 
 
