@@ -47,7 +47,7 @@ async def resize(pool: BasePool[T], driver: Any, capacity: int) -> None:
 
 def _mark_retiring(pool: BasePool[T], target: int) -> list[Slot[T]]:
     """Add slots, or mark those that shall go, until `target` stay. The empty go first, then the idle, then the leased."""
-    staying = [slot for slot in pool._slots if not slot.retiring]
+    staying = [slot for slot in list(pool._slots) if not slot.retiring]
     if len(staying) < target:
         if pool._lifecycle is not None:  # else the program puts in what it wants to add
             pool._add_slots(target - len(staying))
