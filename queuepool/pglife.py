@@ -1,0 +1,112 @@
+"""The lifecycle of a psycopg2 connection in a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Union
+
+from psycopg2.extensions import connection
+
+from . import options, pgerrors, pgsession
+from .errors import BadResource
+from .lifecycle import Lifecycle
+from .pgconnect import Target
+from .pgsession import Session
+from .pgsocket import Verdict, sever
+from .pgwatch import Deadline
+
+#: What is done at put: nothing but rollback and attributes; DISCARD ALL too; or a function of the connection too.
+Reset = Union[Literal["rollback", "full"], Callable[[connection], Any]]
+
+#: target_session_attrs -> what `in_hot_standby` is on a server that it means (PostgreSQL 14 and later report it).
+_ROLES = {"read-write": "off", "primary": "off", "standby": "on"}
+
+
+class ConnectionLifecycle(Lifecycle[connection]):
+    """Opens, looks after and closes connections. Keeps what it remembers of each in a table by the connection's id."""
+
+    may_hang = True
+
+    #: No round trip of a check or a reset takes longer, in seconds: then its socket is shut down.
+    CHECK_TIME, RESET_TIME = 5.0, 10.0
+
+    def __init__(self, target: Target, reset: Reset, configure: Callable[[connection], Any] | None) -> None:
+        self._target = target
+        self._reset = reset if callable(reset) else options.choice("reset", reset, "rollback", "full")
+        self._configure = options.function_or_none("configure", configure)
+        self._role = _ROLES.get(target.wanted_role)
+        #: An entry is made at open and removed at close, by whoever owns the slot, while the connection is alive.
+        self._sessions: dict[int, Session] = {}
+
+    def open(self) -> connection:
+        conn = self._target.connect()
+        try:
+            if conn.async_:
+                raise BadResource("the pool needs synchronous connections, and connection_factory made another")
+            self._configured(conn)
+            self._sessions[id(conn)] = Session(conn)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _configured(self, conn: connection) -> None:
+        if self._configure is not None:
+            with Deadline(conn, self.RESET_TIME):
+                self._configure(conn)
+                if conn.info.transaction_status != pgsession.IDLE or conn.status != pgsession.READY:
+                    conn.commit()
+
+    def close(self, resource: connection) -> None:
+        self._sessions.pop(id(resource), None)
+        if not resource.closed and resource.info.transaction_status == pgsession.ACTIVE:
+            sever(resource)  # else close() waits for the call that another thread is in
+        resource.close()
+
+    def poll(self, resource: connection) -> Verdict:
+        if resource.closed:
+            return False
+        try:
+            return self._sessions[id(resource)].look()
+        except Exception:
+            return None
+
+    def check(self, resource: connection) -> bool:
+        with Deadline(resource, self.CHECK_TIME):
+            pgsession.ping(resource)
+            self._sessions[id(resource)].restore(resource)  # a NOTIFY may have come
+        return self._has_its_role(resource)
+
+    def _has_its_role(self, conn: connection) -> bool:
+        """Whether the server is still what `target_session_attrs` asks for; it tells with every answer."""
+        if self._role is None:
+            return True
+        return conn.info.parameter_status("in_hot_standby") in (self._role, None)
+
+    def is_clean(self, resource: connection) -> bool:
+        """Whether `reset` has nothing to do: told in half a microsecond."""
+        session = self._sessions.get(id(resource))
+        return session is not None and session.is_clean(resource) and self._has_its_role(resource)
+
+    def reset(self, resource: connection) -> None:
+        session = self._sessions[id(resource)]
+        if self._reset == "rollback" and session.is_clean(resource):
+            return
+        with Deadline(resource, self.RESET_TIME):
+            pgsession.end_transaction(resource)
+            if self._reset == "full":
+                resource.reset()
+                session.restore(resource)
+                self._configured(resource)
+            elif callable(self._reset):
+                self._reset(resource)
+                pgsession.end_transaction(resource)
+            session.restore(resource)
+        if not self._has_its_role(resource):
+            raise BadResource("the server is no longer what target_session_attrs asks for")
+
+    def transient(self, error: Exception) -> bool:
+        return pgerrors.is_transient(error)
+
+    def describe(self, error: BaseException) -> str:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,125 @@
+"""What a connection was like when it had just been opened, and how to make it so again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+from psycopg2.extensions import connection
+
+from .pgsocket import Verdict, watcher
+
+#: What a user may change without the server being told, and what tells that nothing is going on.
+_state_of = attrgetter(
+    "closed", "status", "autocommit", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory",
+    "notices", "notifies", "string_types", "binary_types",
+)  # fmt: skip
+
+READY = extensions.STATUS_READY
+IDLE, ACTIVE, INTRANS, INERROR = (
+    extensions.TRANSACTION_STATUS_IDLE,
+    extensions.TRANSACTION_STATUS_ACTIVE,
+    extensions.TRANSACTION_STATUS_INTRANS,
+    extensions.TRANSACTION_STATUS_INERROR,
+)
+
+
+class Session:
+    """What the pool remembers of one connection. Whoever owns the slot owns this too."""
+
+    __slots__ = ("_binary_types", "_fresh", "_notices", "_notifies", "_string_types", "look")
+
+    def __init__(self, conn: connection) -> None:
+        self.look: Callable[[], Verdict] = watcher(conn)
+        self._notices, self._notifies = conn.notices, conn.notifies
+        self._string_types, self._binary_types = dict(conn.string_types), dict(conn.binary_types)
+        fresh = dict(zip(_NAMES, _state_of(conn)))
+        self._fresh = (
+            *(fresh[name] for name in _NAMES[:-4]),
+            [] if isinstance(self._notices, list) else self._notices,
+            [] if isinstance(self._notifies, list) else self._notifies,
+            self._string_types,
+            self._binary_types,
+        )
+
+    def is_clean(self, conn: connection) -> bool:
+        """Whether `conn` is as it was when it was opened: no transaction, no attribute changed. About half a microsecond."""
+        return _state_of(conn) == self._fresh and conn.info.transaction_status == IDLE
+
+    def restore(self, conn: connection) -> None:
+        """Give `conn`, which is in no transaction, its attributes back; costs a round trip only where the server was told."""
+        if _state_of(conn) == self._fresh:
+            return
+        fresh = dict(zip(_NAMES, self._fresh))
+        # While autocommit is on, these are the server's defaults: undo them before it goes off, and set them after.
+        for name in ("isolation_level", "readonly", "deferrable"):
+            _assign(conn, name, fresh[name])
+        _assign(conn, "autocommit", fresh["autocommit"])
+        _assign(conn, "cursor_factory", fresh["cursor_factory"])
+        if conn.encoding != fresh["encoding"]:
+            conn.set_client_encoding(fresh["encoding"])
+        conn.notices, conn.notifies = self._notices, self._notifies
+        for messages in (self._notices, self._notifies):
+            if isinstance(messages, list):
+                messages.clear()
+        # A typecaster that a user registered on the connection would read the next user's values.
+        for types, before in ((conn.string_types, self._string_types), (conn.binary_types, self._binary_types)):
+            types.clear()
+            types.update(before)
+
+
+_NAMES = (
+    "closed", "status", "autocommit", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory",
+    "notices", "notifies", "string_types", "binary_types",
+)  # fmt: skip
+
+
+def _assign(conn: connection, name: str, value: Any) -> None:
+    if getattr(conn, name) != value:
+        setattr(conn, name, value)
+
+
+def end_transaction(conn: connection) -> None:
+    """Roll back whatever is open on `conn`. Raises when the connection is not idle after that, which is the end of it."""
+    if conn.closed:
+        raise psycopg2.InterfaceError("the connection was closed, by its user or by the other end")
+    if conn.info.transaction_status == ACTIVE:
+        # A broken COPY, or another thread of the user's is still at it: psycopg2 would wait for that one.
+        raise psycopg2.InterfaceError("the connection came back in the middle of a COPY or a query")
+    if conn.status != extensions.STATUS_READY:
+        conn.rollback()  # raises in a two-phase transaction, which only its owner can end
+    if conn.info.transaction_status != IDLE:
+        # A BEGIN of the user's own, of which psycopg2 knows nothing.
+        conn.autocommit = True
+        execute(conn, "ROLLBACK")
+    if conn.info.transaction_status != IDLE:
+        raise psycopg2.InterfaceError(f"still in transaction status {conn.info.transaction_status} after ROLLBACK")
+
+
+def commit(conn: connection) -> None:
+    """Commit what is open on `conn`, also if the user began it by hand."""
+    if conn.status != extensions.STATUS_READY or conn.closed:
+        conn.commit()
+    elif conn.info.transaction_status in (INTRANS, INERROR):
+        execute(conn, "COMMIT")
+
+
+def ping(conn: connection) -> None:
+    """One round trip that opens no transaction; raises what psycopg2 does."""
+    autocommit = conn.autocommit
+    if not autocommit:
+        conn.autocommit = True
+    try:
+        execute(conn, "SELECT 1")
+    finally:
+        if not autocommit and not conn.closed:
+            conn.autocommit = False
+
+
+def execute(conn: connection, statement: str) -> None:
+    # Not conn.cursor(): the user's cursor_factory, or a subclass's cursor(), may do more than that.
+    with extensions.cursor(conn) as cursor:
+        cursor.execute(statement)

@@ -1,0 +1,77 @@
+"""A connection's socket: whether its other end is gone, told without a round trip, and how to end a call that hangs."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Optional
+
+from psycopg2.extensions import connection
+
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, even if its last words are unread
+_DEAD = getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0) | getattr(select, "POLLNVAL", 0) | _POLLRDHUP
+
+#: True: nothing to read, so nobody has hung up. False: dead. None: something was said, a NOTIFY or a farewell.
+Verdict = Optional[bool]
+
+
+def watcher(conn: connection) -> Callable[[], Verdict]:
+    """A function that looks at the socket of `conn`, in about a microsecond. Only the connection's owner may call it."""
+    fd = conn.fileno()
+    if not hasattr(select, "poll"):
+        return lambda: _select(fd)
+    poller = select.poll()
+    poller.register(fd, select.POLLIN | _POLLRDHUP)
+    poll = poller.poll
+
+    def look() -> Verdict:
+        for _, event in poll(0):
+            return False if event & _DEAD else None
+        return True
+
+    return look
+
+
+def _select(fd: int) -> Verdict:
+    """`look`, where there is no poll (Windows): what can be read may be a farewell or not."""
+    try:
+        readable, _, _ = select.select([fd], [], [], 0)
+    except (OSError, ValueError):  # ValueError: a number too large for select()
+        return None
+    return None if readable else True
+
+
+def sever(conn: connection) -> None:
+    """Shut the socket down, so that whoever is blocked in a call on `conn` gets an error now. Never blocks or raises.
+
+    psycopg2's own `close()` waits until the running call ends.
+    """
+    try:
+        with _socket(conn) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+    except Exception:
+        return  # it is closed already, or its other end has gone
+
+
+def answers(conn: connection, seconds: float) -> bool:
+    """Whether the server of `conn` answers newcomers within `seconds`: libpq's cancel would wait for it for ever, with the
+    interpreter stopped. The question is whether it does TLS, which any server answers, and logs nothing of, at once.
+    """
+    try:
+        with _socket(conn) as sock:
+            address, family = sock.getpeername(), sock.family
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(seconds)
+            probe.connect(address)
+            probe.sendall(struct.pack("!ii", 8, 80877103))
+            return bool(probe.recv(1))
+    except Exception:
+        return False
+
+
+def _socket(conn: connection) -> Any:
+    """A second handle for the socket, which is the caller's to close."""
+    return socket.socket(fileno=os.dup(conn.fileno()))

@@ -1,0 +1,321 @@
+"""Connection pools for psycopg2: `ConnectionPool`, and two that stand in for psycopg2.pool's by a change of the import."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from threading import get_ident
+from types import TracebackType
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from . import errors, lending, pgerrors, pgsession, pgsocket
+from .core import DEFAULT, CloseOnException, log
+from .lifecycle import Lifecycle
+from .pgconnect import Dsn, Target, option_names
+from .pgerrors import PoolError
+from .pglife import ConnectionLifecycle, Reset
+from .pool import Pool
+from .slot import Slot
+from .slotqueue import FifoSlotQueue, LifoSlotQueue
+from .stats import Holder, Observer
+from .threads import THREADS, run
+
+__all__ = ["ConnectionPool", "PoolError", "SimpleConnectionPool", "ThreadedConnectionPool"]
+
+
+class Transaction:
+    """What `ConnectionPool.connection()` returns: entering it lends a connection, leaving it commits or rolls back."""
+
+    __slots__ = ("_held", "_pool", "_timeout")
+
+    def __init__(self, pool: ConnectionPool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._held: list[tuple[Slot[Connection], Any]] = []
+
+    def __enter__(self) -> Connection:
+        pool = self._pool
+        slot = pool.take(self._timeout, 2)
+        self._held.append((slot, pool._leases.get(slot)))
+        return slot.resource
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pool = self._pool
+        slot, lease = self._held.pop()
+        if pool._leases.get(slot) is not lease:
+            # It may be somebody else's by now, and is not to be committed or put back again.
+            log.warning("%s: slot %s was put back before its `with` ended", pool.name, slot.name)
+            return
+        if error is None and not pool._is_nested(slot):
+            try:
+                pgsession.commit(slot.resource)
+            except BaseException as failure:
+                pool._put_after(slot, failure)
+                raise
+        slot.__exit__(kind, error, traceback)
+
+
+class ConnectionPool(Pool[Connection]):
+    """A pool of psycopg2 connections, for threads.
+
+        pool = ConnectionPool("host=db dbname=shop", name="shop", capacity=10)
+        with pool.connection() as conn, conn.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    Arguments, besides those of `Pool`:
+      dsn, connect_kwargs: as for `psycopg2.connect`. The DSN, and any value that is neither `connection_factory` nor
+        `cursor_factory`, may be a function that returns it; it is called at each opening, so passwords may rotate.
+        libpq's `connect_timeout`, `tcp_user_timeout`, `keepalives_idle`, `keepalives_interval` and `keepalives_count`
+        default to `pgconnect.DEFAULTS`. With `target_session_attrs`, a connection whose server has changed its role
+        is recognised by its next answer, and closed.
+      reset: what is done at put. "rollback" ends the transaction and restores the connection's attributes, with no
+        round trip when there is nothing to do. "full" also undoes what rollback leaves (SET, temporary tables, LISTEN,
+        advisory locks, PREPARE, WITH HOLD) by DISCARD ALL, one round trip. A function is called with the connection
+        after the rollback. Whatever fails costs the connection its life and the user nothing.
+      configure: is called with each new connection, and again after a full reset; what it sets on the connection is
+        what `reset` restores. `lambda conn: conn.set_session(autocommit=True)` makes a pool of autocommit connections.
+      close_on_exception: by default what an exception means decides, see `pgerrors.costs_connection`.
+      check_after: a connection idle for so many seconds is asked by SELECT 1; each lend looks at its socket anyway.
+
+    Connections are psycopg2's own, no proxies. Passwords are in no repr, log, error or variable of the pool's.
+    Raises `psycopg2.ProgrammingError` for a DSN or keyword that libpq does not understand, TypeError and ValueError.
+    """
+
+    __slots__ = ("_is_clean", "_keys")
+
+    _lifecycle: ConnectionLifecycle
+
+    def __init__(
+        self,
+        dsn: Dsn = None,
+        *,
+        name: str = "postgres",
+        capacity: int = 10,
+        timeout: float | None = 30.0,
+        reset: Reset = "rollback",
+        configure: Callable[[Connection], Any] | None = None,
+        check_after: float = 30.0,
+        max_idle_time: float | None = 300.0,
+        max_open_time: float | None = 3600.0,
+        max_usage_count: int | None = None,
+        close_on_exception: CloseOnException = pgerrors.costs_connection,
+        overflow: int = 0,
+        max_waiting: int | None = None,
+        shed_after: float | None = None,
+        min_idle: int = 0,
+        jitter: float = 0.05,
+        max_opening: int = 4,
+        fail_fast: bool = False,
+        leak_after: float | None = None,
+        nested: str = "new",
+        queue_class: type[LifoSlotQueue] | type[FifoSlotQueue] = LifoSlotQueue,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **connect_kwargs: Any,
+    ) -> None:
+        target = Target(dsn, connect_kwargs)
+        # Whoever prints the variables of this frame, should the next lines raise, is to see no password.
+        del dsn, connect_kwargs
+        lifecycle = ConnectionLifecycle(target, reset, configure)
+        self._is_clean = lifecycle.is_clean if reset == "rollback" else _never
+        #: key of `getconn` -> its slot and lease. Set by one step; out of date as soon as that lease has ended.
+        self._keys: dict[Hashable, tuple[Slot[Connection], Any]] = {}
+        super().__init__(
+            name, capacity, max_idle_time, max_open_time, max_usage_count, close_on_exception,
+            lifecycle=lifecycle, overflow=overflow, timeout=timeout, max_waiting=max_waiting, shed_after=shed_after,
+            min_idle=min_idle, jitter=jitter, check_after=check_after, max_opening=max_opening, fail_fast=fail_fast,
+            leak_after=leak_after, nested=nested, queue_class=queue_class, observer=observer, clock=clock,
+        )  # fmt: skip
+
+    # --- lending
+
+    def connection(self, timeout: float | None = DEFAULT) -> Transaction:
+        """`with pool.connection() as conn:` commits at the end, or rolls back on an exception, and puts the connection back.
+
+        Waits, and raises, as `take` does. With autocommit there is nothing to commit, except after a BEGIN of one's own.
+        With `nested="same"` the outermost `with` decides.
+        """
+        return Transaction(self, timeout)
+
+    def _is_nested(self, slot: Slot[Connection]) -> bool:
+        entry = self._nesting.get(get_ident()) if self._nesting else None
+        return entry is not None and entry[0] is slot and entry[1] > 1
+
+    def _heed(self, lifecycle: Lifecycle[Connection]) -> None:  # type: ignore[override]
+        # Not the base's: it would send every put through the flow that resets, and `put` below sees to that.
+        self._quiet_time = min(self._quiet_time, self._limits.check_after)
+
+    def put(self, slot: Slot[Connection]) -> None:
+        if not isinstance(slot, Slot) or self._is_clean(slot.resource):
+            Pool.put(self, slot)  # the base's shortcut: nothing to reset
+            return
+        lease = self._leases.pop(slot, None)
+        if lease is None:
+            Pool.put(self, slot)  # says what is wrong with it
+            return
+        self._note_closed(slot)
+        run(lending.put_leased(self, THREADS, slot, lease))
+
+    def _put_after(self, slot: Slot[Connection], error: BaseException) -> None:
+        if slot in self._leases:
+            self._note_closed(slot)
+            if self._closes_on(error):
+                lending.suspect_all(self)  # what one has lost, others may have lost too
+        super()._put_after(slot, error)
+
+    def _note_closed(self, slot: Slot[Connection]) -> None:
+        conn = slot.resource
+        if conn is not None and conn.closed:
+            slot.condemn("closed" if conn.closed == 1 else "lost")
+            if conn.closed != 1:
+                lending.suspect_all(self)
+
+    # --- psycopg2.pool's names
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` or `closeall` was called."""
+        return self._closed
+
+    @property
+    def minconn(self) -> int:
+        """How many connections sweeps keep open: `min_idle`."""
+        return self._min_idle
+
+    @property
+    def maxconn(self) -> int:
+        """How many connections there may be: `capacity` and `overflow`."""
+        return self._capacity + self._overflow
+
+    def getconn(self, key: Hashable = None, timeout: float | None = DEFAULT) -> Connection:
+        """Lend a connection; give it back by `putconn`. With a `key` that has one out already, the same one again.
+
+        Waits at most `timeout` seconds (default: the pool's). Raises `PoolError`, or what psycopg2 raises on connecting.
+        """
+        held = self._held_by(key)
+        if held is not None:
+            return held.resource
+        try:
+            slot = self.take(timeout, 2)
+        except errors.PoolError as error:
+            raise _as_psycopg2(error) from error
+        if key is not None:
+            self._keys[key] = (slot, self._leases.get(slot))
+        return slot.resource
+
+    def putconn(self, conn: Connection | None = None, key: Hashable = None, close: bool = False) -> None:
+        """Give back what `getconn` returned, named by itself or by its key; `close` closes it. Raises `PoolError`."""
+        slot = self._held_by(key) if conn is None else self._by_resource.get(id(conn))
+        if slot is None or slot not in self._leases or not (conn is None or slot.resource is conn):
+            raise PoolError(f"{self.name}: trying to put a connection that is not out on loan from here")
+        if close:
+            slot.close()
+        try:
+            self.put(slot)
+        except errors.PoolError as error:
+            raise _as_psycopg2(error) from error
+        for stale in [each for each, held in list(self._keys.items()) if held[0] is slot]:
+            self._keys.pop(stale, None)
+
+    def _held_by(self, key: Hashable) -> Slot[Connection] | None:
+        held = self._keys.get(key) if key is not None else None
+        return held[0] if held is not None and self._leases.get(held[0]) is held[1] else None
+
+    def closeall(self) -> None:
+        """Close every connection, also those out on loan, whose users get errors. Raises `PoolError` the second time."""
+        if self._closed:
+            raise PoolError(f"{self.name}: the pool is closed")
+        self.close(0.0)
+        for slot in list(self._leases):
+            conn = slot.resource
+            if conn is not None:
+                pgsocket.sever(conn)
+                conn.close()
+
+    # --- ending
+
+    #: The share of `close`'s timeout that running queries are given to end by themselves, and then by being cancelled.
+    GRACE, CANCEL = 0.6, 0.2
+
+    def cancel_all(self, timeout: float = 1.0) -> int:
+        """Cancel every query that is running on a connection of this pool; return how many. Their users get QueryCanceled.
+
+        Asks the server first whether it answers newcomers within `timeout` seconds: psycopg2's `cancel()` stops the
+        whole interpreter until the server has answered. Any thread may call it.
+        """
+        cancelled, reachable = 0, None
+        for slot, lease in list(self._leases.items()):
+            conn = slot.resource
+            if conn is None or conn.closed or conn.info.transaction_status != pgsession.ACTIVE:
+                continue
+            if reachable is None:
+                reachable = pgsocket.answers(conn, timeout)
+            if not reachable:
+                log.warning("%s: the server does not answer, so no query was cancelled", self.name)
+                break
+            if self._leases.get(slot) is lease:
+                conn.cancel()
+                cancelled += 1
+        return cancelled
+
+    def close(self, timeout: float | None = 5.0) -> list[Holder]:
+        """`Pool.close`, which cancels the queries that still run when most of `timeout` is over, and in the end shuts the
+        sockets down under those that not even that has ended. None waits for as long as they take.
+        """
+        if timeout is None:
+            return super().close(None)
+        ends_at = time.monotonic() + timeout
+        holders = super().close(timeout * self.GRACE)
+        if holders:
+            self.cancel_all(min(1.0, timeout * self.CANCEL))
+            holders = super().close(max(0.0, ends_at - timeout * self.CANCEL - time.monotonic()))
+        for slot in list(self._leases):
+            conn = slot.resource
+            if conn is not None and not conn.closed and conn.info.transaction_status == pgsession.ACTIVE:
+                pgsocket.sever(conn)
+        return super().close(max(0.0, ends_at - time.monotonic())) if holders else holders
+
+
+#: The arguments of `psycopg2.connect` that may come by position.
+_POSITIONAL = ("dsn", "connection_factory", "cursor_factory")
+
+
+class ThreadedConnectionPool(ConnectionPool):
+    """psycopg2.pool's class of this name, for code that changes nothing but its import. What is different: when all
+    `maxconn` are taken, `getconn` waits for up to `timeout` seconds (30) before it raises; it lends no dead connection;
+    it keeps up to `maxconn` open, while they are used; and it heals itself after an outage.
+
+    The arguments are psycopg2.pool's: `minconn` connections are opened at once, the rest is for `psycopg2.connect`.
+    Keyword arguments of `ConnectionPool`, such as `timeout` or `reset`, are understood too.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, minconn: int, maxconn: int, *args: Any, **kwargs: Any) -> None:
+        known = set(option_names(ConnectionPool.__init__))
+        given = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
+        positional = dict(zip(_POSITIONAL, args))
+        if len(args) > len(_POSITIONAL):
+            raise TypeError(f"at most {', '.join(_POSITIONAL)} may come by position")
+        del args
+        super().__init__(capacity=int(maxconn), min_idle=int(minconn), **given, **positional, **kwargs)
+        del kwargs, given, positional
+        self.prefill(self._min_idle)
+
+
+class SimpleConnectionPool(ThreadedConnectionPool):
+    """psycopg2.pool's class of this name. It is safe to share between threads, which psycopg2's is not."""
+
+    __slots__ = ()
+
+
+def _never(conn: Connection) -> bool:
+    return False
+
+
+def _as_psycopg2(error: errors.PoolError) -> PoolError:
+    return PoolError(str(error))

@@ -1,0 +1,240 @@
+"""`with pool.connection()`, on a real server: real connections, committed or rolled back, and bad input answered clearly."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+from psycopg2 import extensions, extras, sql
+from psycopg2.extensions import connection
+
+import queuepool
+from queuepool.psycopg2pool import ConnectionPool, PoolError
+
+from .server import Postgres
+
+
+@pytest.fixture
+def pool(database: Postgres) -> Iterator[ConnectionPool]:
+    database.execute("CREATE TABLE line (text text UNIQUE)")
+    with ConnectionPool(database.dsn(), name="shop", capacity=2, timeout=5.0) as opened:
+        yield opened
+
+
+def lines(database: Postgres) -> list[str]:
+    return [text for (text,) in database.execute("SELECT text FROM line ORDER BY 1")]
+
+
+def write(conn: connection, text: str) -> None:
+    with conn.cursor() as cursor:
+        cursor.execute("INSERT INTO line VALUES (%s)", [text])
+
+
+def write_and_fail(conn: connection, text: str) -> None:
+    write(conn, text)
+    raise KeyError("mine")
+
+
+def test_leaving_the_with_commits(pool: ConnectionPool, database: Postgres) -> None:
+    with pool.connection() as conn:
+        write(conn, "kept")
+    assert lines(database) == ["kept"]
+
+
+def test_an_exception_rolls_back_and_reaches_the_caller(pool: ConnectionPool, database: Postgres) -> None:
+    with pytest.raises(KeyError, match="mine"), pool.connection() as conn:
+        write_and_fail(conn, "lost")
+    assert lines(database) == []
+    assert pool.stats().closes == {}
+
+
+def test_autocommit_needs_no_commit(pool: ConnectionPool, database: Postgres) -> None:
+    def fail(conn: connection) -> None:
+        conn.autocommit = True
+        write_and_fail(conn, "kept")
+
+    with pytest.raises(KeyError), pool.connection() as conn:
+        fail(conn)
+    assert lines(database) == ["kept"]
+
+
+def test_a_begin_of_ones_own_is_committed_too(pool: ConnectionPool, database: Postgres) -> None:
+    with pool.connection() as conn:
+        conn.autocommit = True
+        with conn.cursor() as cursor:
+            cursor.execute("BEGIN")
+        write(conn, "kept")
+    assert lines(database) == ["kept"]
+
+
+def test_a_commit_that_fails_is_told_and_keeps_the_connection(pool: ConnectionPool, database: Postgres) -> None:
+    database.execute("CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    with pytest.raises(psycopg2.IntegrityError), pool.connection() as conn, conn.cursor() as cursor:
+        cursor.execute("INSERT INTO late VALUES (1), (1)")
+    assert pool.stats().idle == 1
+    assert pool.stats().closes == {}
+
+
+def test_with_nested_same_the_outermost_with_decides(database: Postgres, pool: ConnectionPool) -> None:
+    nesting = ConnectionPool(database.dsn(), capacity=1, nested="same")
+
+    def fail(outer: connection) -> None:
+        with nesting.connection() as inner:
+            assert inner is outer
+            write(inner, "lost")
+        raise KeyError
+
+    with pytest.raises(KeyError), nesting.connection() as outer:
+        fail(outer)
+    assert lines(database) == []
+    nesting.close()
+
+
+def test_a_connection_put_back_early_is_not_committed_for_its_next_user(
+    pool: ConnectionPool, database: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pool.connection() as conn:
+        pool.putconn(conn)
+        assert pool.getconn() is conn
+        write(conn, "the next user's")
+    assert lines(database) == []
+    assert "put back before its `with` ended" in caplog.text
+    pool.putconn(conn)
+
+
+def test_a_connection_is_what_psycopg2_takes_for_one(pool: ConnectionPool) -> None:
+    with pool.connection() as conn, conn.cursor() as cursor:
+        assert type(conn) is connection
+        extras.execute_values(cursor, "INSERT INTO line VALUES %s", [("a",), ("b",)])
+        assert sql.Identifier("x").as_string(conn) == '"x"'
+        assert extensions.quote_ident("x", conn) == '"x"'
+        extras.register_uuid(conn_or_curs=conn)
+        extras.register_default_jsonb(conn)
+
+
+def test_both_factories_are_honoured(database: Postgres) -> None:
+    class Mine(connection):
+        pass
+
+    with (
+        ConnectionPool(database.dsn(), connection_factory=Mine, cursor_factory=extras.DictCursor) as pool,
+        pool.connection() as conn,
+    ):
+        assert isinstance(conn, Mine)
+        assert isinstance(conn.cursor(), extras.DictCursor)
+
+
+def test_configure_is_what_reset_comes_back_to(database: Postgres) -> None:
+    def configure(conn: connection) -> None:
+        conn.autocommit = True
+
+    with ConnectionPool(database.dsn(), capacity=1, configure=configure) as pool:
+        with pool.connection() as conn:
+            assert conn.autocommit
+            conn.autocommit = False
+        with pool.connection() as again:
+            assert again is conn
+            assert again.autocommit
+
+
+def test_what_configure_sets_survives_a_full_reset(database: Postgres) -> None:
+    def configure(conn: connection) -> None:
+        with conn.cursor() as cursor:
+            cursor.execute("SET application_name = 'configured'")
+
+    with ConnectionPool(database.dsn(), capacity=1, reset="full", configure=configure) as pool:
+        for _ in range(2):
+            with pool.connection() as conn, conn.cursor() as cursor:
+                cursor.execute("SHOW application_name")
+                assert cursor.fetchone() == ("configured",)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("dsn", ["nonsense", "postgresql://%zz@h", "hostt=x"])
+def test_a_bad_dsn_is_refused_at_once(dsn: str) -> None:
+    with pytest.raises(psycopg2.ProgrammingError, match="dsn"):
+        ConnectionPool(dsn)
+
+
+def test_a_mistyped_option_is_refused_at_once() -> None:
+    with pytest.raises(psycopg2.ProgrammingError, match="max_idel_time"):
+        ConnectionPool("host=db", max_idel_time=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"async_": True}, TypeError),
+        ({"async": 1}, TypeError),
+        ({"dsn": 5}, TypeError),
+        ({"reset": "everything"}, ValueError),
+        ({"configure": "autocommit"}, TypeError),
+        ({"capacity": 0}, ValueError),
+        ({"timeout": -1}, ValueError),
+    ],
+)
+def test_bad_options_are_refused_at_once(options: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ConnectionPool(**options)  # type: ignore[arg-type]
+
+
+def test_an_asynchronous_connection_of_a_factory_is_refused(database: Postgres) -> None:
+    def factory(dsn: str, **_: object) -> connection:
+        return connection(dsn, async_=1)
+
+    with ConnectionPool(database.dsn(), capacity=1, connection_factory=factory) as pool:
+        with pytest.raises(queuepool.BadResource, match="synchronous"):
+            pool.take()
+        assert pool.stats().empty == 1
+
+
+def test_a_second_and_a_foreign_putconn_are_refused_and_change_nothing(
+    pool: ConnectionPool, database: Postgres
+) -> None:
+    conn, foreign = pool.getconn(), database.connect()
+    pool.putconn(conn)
+    for wrong in (conn, foreign):
+        with pytest.raises(PoolError, match="not out on loan"):
+            pool.putconn(wrong)
+    assert pool.stats().idle == 1
+    foreign.close()
+
+
+def test_a_connection_closed_by_its_user_is_replaced_quietly(
+    pool: ConnectionPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    conn = pool.getconn()
+    conn.close()
+    pool.putconn(conn)
+    with pool.connection() as other:
+        assert not other.closed
+    assert pool.stats().closes == {"closed": 1}
+    assert not caplog.records
+
+
+def test_closing_inside_the_with_is_told_for_what_was_not_committed(pool: ConnectionPool) -> None:
+    with pytest.raises(psycopg2.InterfaceError), pool.connection() as conn:
+        conn.close()
+    assert pool.stats().slots == 2
+    assert pool.stats().taken == 0
+
+
+def test_a_closed_pool_lends_nothing_more(database: Postgres) -> None:
+    pool = ConnectionPool(database.dsn())
+    assert pool.close() == []
+    assert pool.closed
+    with pytest.raises(queuepool.PoolClosed), pool.connection():
+        pass
+    with pytest.raises(PoolError, match="closed"):
+        pool.getconn()
+
+
+def test_a_pool_is_neither_pickled_nor_copied(pool: ConnectionPool) -> None:
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            attempt(pool)
