@@ -30,7 +30,7 @@ class Taking(Coroutine[Any, Any, H]):
     that can be lent at once, which needs none of the flows.
     """
 
-    __slots__ = ("_code", "_offset", "_pool", "_slot", "_steps", "_timeout")
+    __slots__ = ("_code", "_offset", "_pool", "_slots", "_steps", "_timeout")
 
     def __init__(self, pool: AsyncPool[Any], timeout: float | None, caller: Any) -> None:
         if timeout is not DEFAULT:
@@ -39,7 +39,7 @@ class Taking(Coroutine[Any, Any, H]):
         self._timeout = timeout
         self._code = caller.f_code
         self._offset = caller.f_lasti
-        self._slot: Slot[Any] | None = None
+        self._slots: list[Any] = []  # one for each time it was entered, and may be again
         self._steps: Generator[Any, Any, H] | None = None
 
     def __await__(self) -> Generator[Any, Any, H]:
@@ -55,7 +55,7 @@ class Taking(Coroutine[Any, Any, H]):
                 if now < slot.due_at and (pool._poll is None or pool._poll(slot.resource)):
                     slot.use_count += 1
                     pool._leases[slot] = (self._code, self._offset, weakref.ref(current_task(loop)), now)
-                    self._slot = slot
+                    self._slots.append(slot)
                     return slot  # type: ignore[no-any-return]
             except BaseException as error:
                 if slot is not None:
@@ -65,7 +65,8 @@ class Taking(Coroutine[Any, Any, H]):
                     raise
         flow = lending.Take(pool, LOOPS, self._timeout).run(slot, self._code, self._offset)
         del slot  # the flow's now; this frame waits for long, and must not look like a user of it
-        slot = self._slot = yield from flow.__await__()
+        slot = yield from flow.__await__()
+        self._slots.append(slot)
         return slot  # type: ignore[no-any-return]
 
     def __aenter__(self) -> Self:
@@ -74,8 +75,7 @@ class Taking(Coroutine[Any, Any, H]):
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Awaitable[None]:
-        slot: Any = self._slot
-        self._slot = None
+        slot = self._slots.pop()
         return self._pool.put(slot) if error is None else self._pool._put_after(slot, error)
 
     # What makes it a coroutine.
@@ -108,19 +108,19 @@ class Getting(Taking[T]):
 class Leasing(Taking[Lease]):
     """What `AsyncPool.lease()` returns: as `Taking`, with a lease."""
 
-    __slots__ = ("_lease",)
+    __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, Lease]:
         slot: Any = yield from super().__await__()
-        self._slot = None  # else it were never found when its lease is dropped
-        self._lease = lease_of(self._pool, slot)
-        return self._lease
+        lease = lease_of(self._pool, slot)
+        # Not the slot, which would else never be found when the lease is dropped.
+        self._slots[-1] = lease
+        return lease
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Awaitable[None]:
-        lease = self._lease
-        del self._lease
+        lease = self._slots.pop()
         return lease._queuepool_end(error)  # type: ignore[no-any-return]
 
 
