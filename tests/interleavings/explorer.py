@@ -228,7 +228,7 @@ def _aimed(under_test: Sequence[ModuleType], schedule: Schedule) -> Iterator[Non
     files = frozenset(str(module.__file__) for module in under_test)
     scheduler.tracer.aim(files, schedule.every_opcode, schedule.interrupts > 0)
     gc.collect()
-    gc.freeze()  # so that a scenario may collect what it has made itself, at little cost
+    gc.freeze()  # so that the collections between runs look at what the runs made alone
     collecting, hook = gc.isenabled(), sys.unraisablehook
     gc.disable()
     sys.unraisablehook = _on_unraisable
