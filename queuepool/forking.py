@@ -45,7 +45,7 @@ def forget(pool: BasePool[Any]) -> None:
         if slot.is_open:
             pool._by_resource.pop(id(slot.resource), None)
             pool._counters.past_uses += slot.use_count
-            keep(slot.closed())
+            keep(slot.note_closed())
         queue._put(slot)
     if pool._recycler is not None:
         pool._recycler = pool._recycler.restarted(pool)

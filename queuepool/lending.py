@@ -280,7 +280,7 @@ async def open_resource(pool: BasePool[T], driver: Any, slot: Slot[T]) -> None:
         resource = await driver.call(lifecycle.open)
         if lifecycle is pool._lifecycle:
             _check_resource(pool, slot, resource)
-        slot.opened(resource, pool._clock())
+        slot.note_opened(resource, pool._clock())
     except Exception as error:
         pool._counters.open_errors += 1
         gate.failed(slot, time.monotonic(), error, lifecycle.describe(error), lifecycle.transient(error))
@@ -321,20 +321,26 @@ async def close(pool: BasePool[T], driver: Any, slot: Slot[T], reason: str) -> E
     pool._by_resource.pop(id(slot.resource), None)
     pool._counters.past_uses += slot.use_count
     pool._counters.closes[reason] += 1
-    resource = slot.closed()
+    resource = slot.note_closed()
     failure = None
     if slot.inherited:
         slot.inherited = False
         forking.keep(resource)
     else:
-        try:
-            await driver.finish(driver.call(slot.lifecycle.close, resource), f"{pool.name} close")
-        except Exception as error:
-            failure = error
-            pool._counters.close_errors += 1
-            pool._note_failure(slot, "close", error)
+        failure = await driver.finish(_close_resource(pool, driver, slot, resource), f"{pool.name} close")
     pool._observe("closed", slot, reason)
     return failure
+
+
+async def _close_resource(pool: BasePool[T], driver: Any, slot: Slot[T], resource: T) -> Exception | None:
+    """Close what has left `slot`. May outlive its caller, and with it the caller's hold of the slot."""
+    try:
+        await driver.call(slot.lifecycle.close, resource)
+    except Exception as error:
+        pool._counters.close_errors += 1
+        pool._note_failure(slot, "close", error)
+        return error
+    return None
 
 
 def poll(pool: BasePool[T], slot: Slot[T]) -> bool | None:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-import select
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Union
-from urllib.parse import unquote
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_UNKNOWN, cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
+from . import pgsession
+from .pgconnect import Target
+from .pgwatch import Deadline
 from .v1 import ResourceManager
 
 #: A statement, as psycopg2 takes it.
 Query = Union[str, Composable]
-
-#: What of a connection a user may set on this side of the wire, and the next one would find.
-_SETTINGS = ("isolation_level", "readonly", "deferrable", "autocommit", "cursor_factory")
-
-_poll = getattr(select, "poll", None)  # Windows has none
 
 
 class ConnectionManager(ResourceManager):
@@ -30,13 +24,17 @@ class ConnectionManager(ResourceManager):
     Arguments:
       name: of the slot, in messages.
       isolation_level, readonly, deferrable, autocommit: for `connection.set_session`; None leaves the server's default.
-      Everything else goes to `psycopg2.connect`, whose errors reach the taker.
+      Everything else goes to `psycopg2.connect`, whose errors reach the taker; timeouts that are not given are those of
+      `pgconnect.DEFAULTS`. Raises TypeError for an asynchronous connection.
 
     At take a connection on which the server has hung up is replaced, at the cost of a poll of its socket. At put it is
     rolled back if need be, and what was set on it (autocommit and its kin, cursor_factory, encoding) is set back; what
     was SET in the session stays, as it did in 1.x. A connection that is closed, lost or beyond repair is closed and
     opens anew at the next take; put never raises for it. The password is in no repr, `vars()`, log or error.
     """
+
+    #: No check of a connection, and no repair, takes longer, in seconds: then its socket is shut down.
+    CHECK_TIME, REPAIR_TIME = 5.0, 10.0
 
     def __init__(
         self,
@@ -53,33 +51,20 @@ class ConnectionManager(ResourceManager):
         self.readonly = readonly
         self.deferrable = deferrable
         self.autocommit = autocommit
-        # In a function, where neither vars() nor a debugger's view of this object shows the password.
-        self._connect_arguments: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] = lambda: (args, kwargs)
-        self._settings: tuple[Any, ...] = ()
-
-    @property
-    def _args(self) -> tuple[Any, ...]:
-        return self._connect_arguments()[0]
-
-    @property
-    def _kwargs(self) -> dict[str, Any]:
-        return self._connect_arguments()[1]
+        arguments = {**dict(zip(("dsn", "connection_factory", "cursor_factory"), args)), **kwargs}
+        self._target = Target(arguments.pop("dsn", None), arguments)
+        self._session: pgsession.Session | None = None
 
     def open(self) -> None:
         """Connect. Raises what `psycopg2.connect` does, without what could be the password."""
-        failure = None
+        conn = self._target.connect()
         try:
-            # By attribute and now, because tracing tools replace it.
-            conn = psycopg2.connect(*self._args, **self._kwargs)
-        except psycopg2.Error as error:
-            failure = error
-        if failure is not None:
-            text = str(failure)
-            hidden = self._hide(text)
-            # The frames of the failed call hold the password, so the traceback begins here.
-            raise (failure if hidden == text else type(failure)(hidden)).with_traceback(None)
-        try:
-            conn.set_session(self.isolation_level, self.readonly, self.deferrable, self.autocommit)
+            conn.set_session(
+                self.isolation_level,
+                self.readonly,
+                self.deferrable,
+                self.autocommit,  # type: ignore[arg-type]  # the stubs know no None here
+            )
         except BaseException:
             conn.close()
             raise
@@ -87,19 +72,19 @@ class ConnectionManager(ResourceManager):
         super().open()
 
     def close(self) -> None:
-        conn, self.resource = self.resource, None
+        conn, self.resource, self._session = self.resource, None, None
         super().close()
         if conn is not None and not conn.closed:
             conn.close()
 
-    def opened(self, resource: Any, now: float) -> None:
-        super().opened(resource, now)
+    def note_opened(self, resource: Any, now: float) -> None:
+        super().note_opened(resource, now)
         # Here and not in `open`, which subclasses extend by settings of their own.
-        self._settings = _settings(resource)
+        self._session = pgsession.Session(resource)
 
     def takeRepair(self) -> None:
         super().takeRepair()
-        if self._isOpen and not _is_alive(self.resource):
+        if self._isOpen and not self._is_alive():
             self.close()
 
     def putRepair(self) -> None:
@@ -108,21 +93,31 @@ class ConnectionManager(ResourceManager):
 
     def repair(self) -> None:
         """Make the connection fit for its next user, or close it if that cannot be done."""
-        if not self._isOpen:
+        conn, session = self.resource, self._session
+        if not self._isOpen or (session is not None and session.is_clean(conn)):
             return
         try:
-            fit = not self.resource.closed and _is_rolled_back(self.resource)
-            if fit and self._settings:
-                _restore(self.resource, self._settings)
+            with Deadline(conn, self.REPAIR_TIME):
+                pgsession.end_transaction(conn)
+                if session is not None:  # None: its user closed it and opened another
+                    session.restore(conn)
         except psycopg2.Error:
-            fit = False
-        if not fit:
             self.close()
 
-    def _hide(self, text: str) -> str:
-        for part in _secret_parts([*self._args, self._kwargs.get("dsn")], self._kwargs.get("password")):
-            text = text.replace(part, "***")
-        return text
+    def _is_alive(self) -> bool:
+        conn, session = self.resource, self._session
+        if conn.closed:
+            return False
+        verdict = None if session is None else session.look()
+        if verdict is not None:
+            return verdict
+        try:
+            # The server spoke unasked: its farewell, or a mere NOTIFY.
+            with Deadline(conn, self.CHECK_TIME):
+                pgsession.ping(conn)
+        except psycopg2.Error:
+            return False
+        return True
 
 
 class ConnectionManagerExtended(ConnectionManager):
@@ -180,78 +175,3 @@ def _feature(geometry: str | None, names: list[str], values: Sequence[Any]) -> d
         "geometry": None if geometry is None else json.loads(geometry),  # null is GeoJSON's "unlocated"
         "properties": dict(zip(names, values)),
     }
-
-
-def _is_alive(conn: Any) -> bool:
-    """Whether the connection is usable, as far as its socket tells; asks the server only if that has something to say."""
-    try:
-        if conn.closed:
-            return False
-        if not _has_something_to_read(conn.fileno()):
-            return True
-        # The server spoke unasked: its farewell, or a mere NOTIFY.
-        with conn.cursor(cursor_factory=cursor) as c:
-            c.execute("SELECT 1")
-        return _is_rolled_back(conn)
-    except psycopg2.Error:
-        return False
-
-
-def _has_something_to_read(descriptor: int) -> bool:
-    if _poll is None:
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = _poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _is_rolled_back(conn: Any) -> bool:
-    """Whether the session is in no transaction, after it was told to leave the one it was in."""
-    status = conn.info.transaction_status
-    if status == TRANSACTION_STATUS_IDLE:
-        return True
-    if status == TRANSACTION_STATUS_UNKNOWN:
-        return False
-    conn.rollback()
-    if conn.info.transaction_status != TRANSACTION_STATUS_IDLE:
-        # The user's own BEGIN, under autocommit: rollback() knows nothing of it and sends nothing.
-        with conn.cursor(cursor_factory=cursor) as c:
-            c.execute("ROLLBACK")
-        conn.rollback()
-    return bool(conn.info.transaction_status == TRANSACTION_STATUS_IDLE)
-
-
-def _settings(conn: Any) -> tuple[Any, ...]:
-    return (*(getattr(conn, name) for name in _SETTINGS), conn.encoding)
-
-
-def _restore(conn: Any, settings: tuple[Any, ...]) -> None:
-    """Set back what the user changed; only another encoding costs a round trip."""
-    *plain, encoding = settings
-    for name, value in zip(_SETTINGS, plain):
-        if getattr(conn, name) != value:
-            setattr(conn, name, value)
-    if conn.encoding != encoding:
-        conn.set_client_encoding(encoding)
-        conn.rollback()
-
-
-def _secret_parts(dsns: Iterable[Any], password: Any) -> list[str]:
-    """What of these `psycopg2.connect` arguments no error may show, the longest first.
-
-    libpq quotes parts of a connection string that it cannot read, and it is the password's characters that make it so:
-    of "postgresql://me:se/cret@host" it says that "se" is no port.
-    """
-    parts = {str(password)} if password else set()
-    for dsn in dsns:
-        for secret in _passwords(str(dsn)):
-            parts.update((secret, unquote(secret), *re.split(r"[\s'\\/?@:#]+", secret)))
-    return sorted(parts - {""}, key=len, reverse=True)
-
-
-def _passwords(dsn: str) -> Iterator[str]:
-    uri = re.match(r"\w+://[^:]*:(.*)@", dsn, re.DOTALL)
-    if uri:
-        yield uri[1]
-    for found in re.finditer(r"password\s*=\s*(.*?)(?=\s+\w+\s*=|&|$)", dsn, re.DOTALL):
-        yield found[1]

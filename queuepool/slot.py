@@ -119,7 +119,7 @@ class Slot(Generic[T]):
         except KeyError:
             raise IllegalTransition(f"{self.name}: cannot {event} a slot that is {self._holds}") from None
 
-    def opened(self, resource: T, now: float) -> None:
+    def note_opened(self, resource: T, now: float) -> None:
         """Note that `open` returned `resource` at `now`."""
         self._move("open")
         self.resource = resource
@@ -127,7 +127,7 @@ class Slot(Generic[T]):
         self.condemned = None
         self.suspect = False
 
-    def closed(self) -> T:
+    def note_closed(self) -> T:
         """Note that the resource leaves the slot, and return it for closing."""
         self._move("close")
         resource, self.resource = self.resource, None  # type: ignore[assignment]

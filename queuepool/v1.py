@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .lifecycle import Lifecycle
@@ -87,6 +88,11 @@ class CamelCase:
         """`start_recycler`."""
         self.start_recycler(interval)
 
+    def _join(self, slot: Slot[Any]) -> None:
+        if isinstance(slot, ResourceManager):
+            slot.putRepair()  # 1.x called it at every put, so at this first one too
+        super()._join(slot)  # type: ignore[misc]
+
 
 class _Shadowed:
     """A property that a subclass may hide by an attribute of its own, as it could when 1.x had nothing of that name."""
@@ -132,6 +138,18 @@ class ResourceManager(Slot[Any]):
     def putRepair(self) -> None:
         pass
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pool: Any = self._pool
+        if error is not None:
+            if self not in pool._leases:
+                pool._put_after(self, error)
+                return
+            if pool._closes_on(error):
+                self.condemn("exception")
+        pool.put(self)  # also after an error, for 1.x programs subclass Pool and override put
+
     def __str__(self) -> str:
         return self.name
 
@@ -155,17 +173,17 @@ class ResourceManager(Slot[Any]):
 
     # --- what the pool says of it
 
-    def opened(self, resource: Any, now: float) -> None:
-        super().opened(resource, now)
+    def note_opened(self, resource: Any, now: float) -> None:
+        super().note_opened(resource, now)
         self._listed_as = id(resource)
         self._own.noted_uses = 0
 
-    def closed(self) -> Any:
+    def note_closed(self) -> Any:
         # Said of every resource that leaves the slot, also of those that a forked child only forgets.
         self._own.leaving = self._isOpen, self.use_count > self._own.noted_uses
         self._isOpen = False
         self._unlist()
-        return super().closed()
+        return super().note_closed()
 
     @property
     def _own(self) -> _ManagersOwn:
