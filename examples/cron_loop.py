@@ -11,17 +11,15 @@ import os
 import sys
 import time
 
-import psycopg2
 from local_postgres import server
-from psycopg2.extensions import connection
 
-from queuepool import Pool
+from queuepool.psycopg2pool import ConnectionPool
 
 INTERVAL = 1.0  # seconds between two rounds
 REPORT_EVERY = 3  # rounds between two reports, so the pool is idle in most
 
 
-def sessions(pool: Pool[connection]) -> int:
+def sessions(pool: ConnectionPool) -> int:
     with pool.take() as slot, slot.resource.cursor() as cursor:
         print(f"  {slot.name}: open for {slot.open_time:.1f} s, used {slot.use_count} times")
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
@@ -30,10 +28,7 @@ def sessions(pool: Pool[connection]) -> int:
 
 
 def main(dsn: str, seconds: float) -> None:
-    with Pool(
-        "cron", 2, max_idle_time=1.5 * INTERVAL, max_usage_count=50, timeout=30.0,
-        open=lambda: psycopg2.connect(dsn), reset=lambda conn: conn.rollback(),
-    ) as pool:  # fmt: skip
+    with ConnectionPool(dsn, name="cron", capacity=2, max_idle_time=1.5 * INTERVAL) as pool:
         end = time.monotonic() + seconds
         for round_number in itertools.count():
             if round_number % REPORT_EVERY == 0:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 import sys
 
-import psycopg2
 from local_postgres import server
-from psycopg2.extensions import connection
 
-from queuepool import Lease, LeaseClosed, Pool
+from queuepool import Lease, LeaseClosed
+from queuepool.psycopg2pool import ConnectionPool
 
 
 def report(conn: Lease) -> int:
@@ -24,15 +23,13 @@ def report(conn: Lease) -> int:
     return int(answer)
 
 
-def forget(pool: Pool[connection]) -> None:
+def forget(pool: ConnectionPool) -> None:
     lease = pool.lease()
     lease.cursor().execute("SELECT 'and never closed'")
 
 
 def main(dsn: str) -> None:
-    with Pool(
-        "leases", capacity=1, timeout=0.0, open=lambda: psycopg2.connect(dsn), reset=lambda conn: conn.rollback()
-    ) as pool:
+    with ConnectionPool(dsn, name="leases", capacity=1, timeout=5.0) as pool:
         print("1. close() gives the connection back, and leaves an empty shell.")
         lease = pool.lease()
         print("   report:", report(lease), "- taken:", pool.stats().taken, "-", repr(lease))

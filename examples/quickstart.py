@@ -11,7 +11,6 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,7 +19,8 @@ import psycopg2
 from local_postgres import server
 from psycopg2.extensions import connection
 
-from queuepool import Observer, Pool, Slot
+from queuepool import Observer, Slot
+from queuepool.psycopg2pool import ConnectionPool
 
 THREADS, CONNECTIONS, TRANSFERS = 8, 4, 100
 ACCOUNTS, BALANCE = 20, 1000
@@ -45,22 +45,16 @@ class Journal(Observer):
             self.all_closed.set()
 
 
-def alive(conn: connection) -> None:
-    with conn.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    conn.rollback()
-
-
-def transfer(pool: Pool[connection], number: int) -> None:
+def transfer(pool: ConnectionPool, number: int) -> None:
     """Move money between two accounts, in one transaction; the lower id first, lest two transfers deadlock."""
     one, other = sorted(random.sample(range(ACCOUNTS), 2))
     amount = random.randrange(-50, 50)
-    with pool.get() as conn, conn, conn.cursor() as cursor:
+    with pool.connection() as conn, conn.cursor() as cursor:
         for account, change in ((one, -amount), (other, amount)):
             cursor.execute("UPDATE quickstart_account SET balance = balance + %s WHERE id = %s", (change, account))
 
 
-def rush_hour(pool: Pool[connection]) -> None:
+def rush_hour(pool: ConnectionPool) -> None:
     print(f"\nRush hour: {THREADS} threads make {THREADS * TRANSFERS} transfers over {CONNECTIONS} connections.")
     began = time.monotonic()
     with ThreadPoolExecutor(THREADS) as threads:
@@ -72,13 +66,13 @@ def rush_hour(pool: Pool[connection]) -> None:
     )
 
 
-def quiet(pool: Pool[connection], journal: Journal) -> None:
+def quiet(pool: ConnectionPool, journal: Journal) -> None:
     print("\nQuiet: nobody comes, so the recycler closes what has been idle for max_idle_time.")
     if not journal.all_closed.wait(30):
         raise SystemExit("the recycler has closed nothing for 30 s")
 
 
-def cut(pool: Pool[connection], dsn: str) -> None:
+def cut(pool: ConnectionPool, dsn: str) -> None:
     print("\nThe server cuts a connection that lies idle; the next to take one does not notice.")
     with pool.get() as conn:
         victim = conn
@@ -91,8 +85,8 @@ def cut(pool: Pool[connection], dsn: str) -> None:
         print(f"  lent     a live one: server process {conn.info.backend_pid}")
 
 
-def set_up(pool: Pool[connection]) -> None:
-    with pool.get() as conn, conn, conn.cursor() as cursor:
+def set_up(pool: ConnectionPool) -> None:
+    with pool.connection() as conn, conn.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS quickstart_account")
         cursor.execute("CREATE TABLE quickstart_account (id int PRIMARY KEY, balance int NOT NULL)")
         cursor.execute(
@@ -100,9 +94,9 @@ def set_up(pool: Pool[connection]) -> None:
         )
 
 
-def tear_down(pool: Pool[connection]) -> int:
+def tear_down(pool: ConnectionPool) -> int:
     """Drop the table; return the sum of what was in it."""
-    with pool.get() as conn, conn, conn.cursor() as cursor:
+    with pool.connection() as conn, conn.cursor() as cursor:
         cursor.execute("SELECT sum(balance) FROM quickstart_account")
         [row] = cursor.fetchall()
         cursor.execute("DROP TABLE quickstart_account")
@@ -111,11 +105,7 @@ def tear_down(pool: Pool[connection]) -> int:
 
 def main(dsn: str) -> None:
     journal = Journal()
-    opening: Callable[[], connection] = partial(psycopg2.connect, dsn)
-    with Pool(
-        "bank", CONNECTIONS, max_idle_time=1.0, timeout=30.0, observer=journal,
-        open=opening, check=alive, reset=lambda conn: conn.rollback(),
-    ) as pool:  # fmt: skip
+    with ConnectionPool(dsn, name="bank", capacity=CONNECTIONS, max_idle_time=1.0, observer=journal) as pool:
         pool.start_recycler(interval=0.25)
         set_up(pool)
         rush_hour(pool)

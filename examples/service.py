@@ -18,15 +18,15 @@ from typing import Any
 
 import psycopg2
 from local_postgres import server
-from psycopg2.extensions import connection
 
-from queuepool import Exhausted, Pool, PoolError
+from queuepool import Exhausted, PoolError
+from queuepool.psycopg2pool import ConnectionPool
 
 log = logging.getLogger("service")
 
 
 class Handler(BaseHTTPRequestHandler):
-    pool: Pool[connection]
+    pool: ConnectionPool
 
     def do_GET(self) -> None:
         if self.path == "/stats":
@@ -56,10 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main(dsn: str) -> None:
-    pool = Pool(
-        "service", 8, timeout=5.0, max_waiting=100, leak_after=60.0,
-        open=lambda: psycopg2.connect(dsn, connect_timeout=3), reset=lambda conn: conn.rollback(),
-    )  # fmt: skip
+    pool = ConnectionPool(dsn, name="service", capacity=8, timeout=5.0, max_waiting=100, leak_after=60.0)
     pool.start_recycler(interval=10)
     Handler.pool = pool
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
