@@ -23,6 +23,8 @@ from .v1 import ResourceManager
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .bridge import Bridged
+
 T = TypeVar("T")
 
 __all__ = ["Pool", "ResourceManager"]  # what queuepool 1.x programs import from here
@@ -218,6 +220,12 @@ class Pool(v1.CamelCase, BasePool[T]):
     def lease(self, timeout: float | None = DEFAULT) -> Lease:
         """Lend a handle that behaves like the resource, and gives it back by `close()`, `with`, or when dropped. As `take`."""
         return lease_of(self, self.take(timeout, 2))
+
+    def aget(self, timeout: float | None = DEFAULT) -> Bridged[T]:
+        """`get` for coroutines: `async with pool.aget() as resource:`, see `bridge.borrow`."""
+        from .bridge import borrow  # with asyncio, which programs of threads do without
+
+        return borrow(self, timeout, _depth=2)
 
     def _nothing(self) -> None:
         return None
