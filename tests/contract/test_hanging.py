@@ -1,0 +1,76 @@
+"""A take and its deadline where a hook takes long: it opens even if it may not wait, and says what kept it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from queuepool import Exhausted, Unreachable
+
+from ..support import Source
+from .apis import Api
+
+
+def lifecycle(api: Api, *hooks: Callable[..., Any]) -> Any:
+    """A lifecycle of async functions whose takers leave at their deadlines."""
+    base: Any = api.kind._functions
+    return type("Hanging", (base,), {"may_hang": True})(*map(api.hook, hooks))
+
+
+async def test_a_take_that_may_not_wait_for_others_still_opens_a_free_slot(api: Api, source: Source) -> None:
+    looks = iter(range(4))
+
+    async def open_resource() -> Any:
+        await api.until(lambda: next(looks) == 3)  # takes a moment, as connecting does
+        return source.open()
+
+    pool = api.pool(capacity=1, lifecycle=lifecycle(api, open_resource), timeout=0)
+    slot = await pool.take()
+    with pytest.raises(Exhausted):
+        await pool.take()
+    await pool.put(slot)
+
+
+async def test_an_open_that_hangs_is_not_told_as_too_many_holders(api: Api, source: Source) -> None:
+    thawed = api.event()
+
+    async def open_resource() -> Any:
+        await thawed.waited()
+        return source.open()
+
+    pool = api.pool("frozen", capacity=2, lifecycle=lifecycle(api, open_resource), max_opening=1)
+    with pytest.raises(Unreachable, match="open of frozen-2 did not end"):
+        await pool.take(0.01)
+    pool._gate.open_time = 10.0  # so that the next waits for the first to open
+    with pytest.raises(Unreachable, match="frozen-1 waited to open"):
+        await pool.take(0.01)
+    patient = api.start(pool.take(5.0))
+    await api.until(lambda: pool._standby)
+    with pytest.raises(Unreachable, match=re.escape("(0 taken, 0 idle, 1 waiting); opening: 1")):
+        await pool.take(0.01)
+    thawed.set()
+    await pool.put(await patient.result())
+
+
+async def test_a_check_that_hangs_is_named_when_the_deadline_comes(api: Api, source: Source) -> None:
+    thawed = api.event()
+
+    async def open_resource() -> Any:
+        return source.open()
+
+    async def close(resource: Any) -> None:
+        source.close(resource)
+
+    async def check(resource: Any) -> bool:
+        await thawed.waited()
+        return True
+
+    pool = api.pool("frozen", capacity=1, lifecycle=lifecycle(api, open_resource, close, check))
+    await pool.cycle()
+    with pytest.raises(Unreachable, match="check of frozen-1 did not end"):
+        await pool.take(0.01)
+    thawed.set()
+    await api.until(lambda: pool.stats().idle == 1)
