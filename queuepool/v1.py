@@ -257,6 +257,9 @@ class _ManagersOwn(Lifecycle[Any]):
 
     def reset(self, resource: Any) -> None:
         manager = self._manager
+        pool: Any = manager._pool
+        if pool._limits.exceeded(manager, manager.last_used_at) is not None:
+            return  # it is closed next, and repaired after that, which is 1.x's order
         self.noted_uses = manager.use_count
         manager.putRepair()
         if not manager._isOpen:

@@ -1,0 +1,356 @@
+"""Programs for queuepool 1.3.2 run unchanged."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import queuepool
+import queuepool.pool
+from queuepool import Pool, ResourceManager
+from tests.support import Clock, assert_whole
+from tests.v1_managers import Plain, Recording, pool_of
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = Path(__file__).parent / "v1_programs"
+GENERIC = ("failing.py", "loops.py", "repairing.py", "workers.py")
+
+
+def output_of(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(PROGRAMS / program), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def expected_of(program: str) -> str:
+    """What the program says at its end that it prints; taken from 1.3.2, where that got to the end."""
+    text = (PROGRAMS / program).read_text(encoding="utf-8")
+    lines = text.partition(" prints:\n")[2].splitlines()
+    return "".join(line[2:] + "\n" for line in lines)
+
+
+@pytest.mark.parametrize("program", GENERIC)
+def test_a_program_written_for_1_3_2_prints_what_it_printed_then(program: str) -> None:
+    assert output_of(program) == expected_of(program)
+
+
+# --- names
+
+
+def test_the_old_import_paths_hold_the_present_classes() -> None:
+    assert queuepool.name == "queuepool"
+    assert queuepool.pool.Pool is queuepool.Pool
+    assert queuepool.pool.ResourceManager is queuepool.ResourceManager
+
+
+def test_positional_arguments_keep_their_order_and_camel_case_keywords_their_meaning() -> None:
+    positional: Pool[Any] = Pool("p", 3, 1.0, 2.0, 3, False)
+    keywords: Any = Pool(
+        name="p", capacity=3, maxIdleTime=1.0, maxOpenTime=2.0, maxUsageCount=3, closeOnException=False
+    )
+    for pool in (positional, keywords):
+        assert (pool.name, pool.capacity, str(pool)) == ("p", 3, "p")
+        assert (pool._maxIdleTime, pool._maxOpenTime, pool._maxUsageCount) == (1.0, 2.0, 3)
+        assert pool.closeOnException is False
+
+
+def test_infinite_limits_and_1e6_are_taken_as_they_were() -> None:
+    pool: Any = Pool("p", 1, maxIdleTime=math.inf, maxOpenTime=math.inf, maxUsageCount=1e6)
+    assert (pool._maxIdleTime, pool._maxOpenTime, pool._maxUsageCount) == (None, None, 1_000_000)
+    unlimited: Any = Pool("p", 1, maxUsageCount=math.inf)
+    assert unlimited._maxUsageCount is None
+
+
+@pytest.mark.parametrize(("value", "closes"), [(0, False), (1, True), (None, False), (True, True), (KeyError, True)])
+def test_close_on_exception_may_be_set_while_the_pool_runs(value: Any, closes: bool) -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    pool.closeOnException = value
+    with pytest.raises(KeyError), pool.take():
+        raise KeyError
+    assert ("close" in manager.calls) is closes
+    made: Any = Pool("made", 1, closeOnException=value)
+    assert made.close_on_exception == pool.close_on_exception == pool.closeOnException
+
+
+def test_an_option_that_no_release_knew_is_refused_with_a_guess_at_what_was_meant() -> None:
+    with pytest.raises(TypeError, match="no option 'maxidletime'; did you mean 'max_idle_time'"):
+        Pool("p", maxidletime=3)
+    with pytest.raises(TypeError, match=r"no option 'xyzzy'$"):
+        Pool("p", xyzzy=3)
+
+
+def test_start_recycler_twice_is_once() -> None:
+    pool = pool_of(Plain("a"))
+    before = threading.active_count()
+    pool.startRecycler(60)
+    recycler = pool._recycler
+    pool.startRecycler(interval=5)
+    assert pool._recycler is recycler
+    assert threading.active_count() == before + 1
+    pool.stop_recycler()
+
+
+def test_the_clock_of_a_manager_may_be_read_as_dates() -> None:
+    clock = Clock()
+    manager = Plain("a")
+    assert (manager._isOpen, manager._lastOpened, manager._lastUsed, manager._usageCount) == (False, None, None, None)
+    pool = pool_of(manager, clock=clock)
+
+    def seconds_ago(instant: datetime | None) -> float:
+        assert instant is not None
+        return round((datetime.now() - instant) / timedelta(seconds=1))
+
+    pool.put(pool.take())
+    clock.advance(50)
+    assert (manager._isOpen, manager._usageCount, seconds_ago(manager._lastUsed)) == (True, 1, 50)
+    slot = pool.take()
+    clock.advance(7)
+    assert (manager._usageCount, seconds_ago(manager._lastUsed), seconds_ago(manager._lastOpened)) == (2, 7, 0)
+    slot.close()
+    pool.put(slot)
+    assert (manager._isOpen, manager._usageCount, manager._lastUsed) == (False, 0, manager._lastOpened)
+
+
+def test_a_subclass_may_have_attributes_of_names_that_the_pool_uses_now() -> None:
+    class Own(Recording):
+        state: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.state, self.opened, self.closed, self.open_time, self.idle_time = "new", 0, 0, 5, 6
+
+    manager = Own()
+    pool = pool_of(manager)
+    with pytest.raises(KeyError), pool.take():
+        raise KeyError
+    pool.put(pool.take())
+    assert (manager.state, manager.opened, manager.closed) == ("new", 0, 0)
+    assert Plain("other").state == "empty"
+    assert Plain.state is vars(ResourceManager)["state"]
+    assert_whole(pool)
+
+
+# --- opening and closing
+
+
+def test_a_manager_opens_at_its_first_take_and_stays_open() -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    pool.put(pool.take())
+    assert manager.calls == ["takeRepair", "open", "putRepair"]
+    pool.put(pool.take())
+    assert manager.calls[3:] == ["takeRepair", "putRepair"]
+
+
+def test_a_manager_that_was_opened_before_it_was_put_in_is_lent_as_it_is() -> None:
+    manager = Recording()
+    manager.open()
+    resource = manager.resource
+    pool = pool_of(manager)
+    assert pool.take().resource is resource
+    assert manager.calls == ["takeRepair"]
+
+
+def test_repairs_that_are_not_overridden_leave_the_short_way_open() -> None:
+    pool = pool_of(Plain("a"))
+    pool.put(pool.take())
+    assert pool._most_uses > 1
+    assert pool._quiet_time > 1
+    slot = pool.take()
+    assert slot.resource is not None
+
+
+def test_a_repair_may_be_given_to_one_manager_alone() -> None:
+    manager, repaired = Plain("a"), []
+    manager.putRepair = lambda: repaired.append(manager.name)  # type: ignore[method-assign]
+    pool = pool_of(manager)
+    repaired.clear()
+    pool.put(pool.take())
+    assert repaired == ["a"]
+
+
+def test_closing_by_hand_lets_the_slot_open_anew_and_counts_each_resource_once() -> None:
+    managers = [Recording("a"), Recording("b")]
+    pool = pool_of(*managers)
+    for _ in range(5):
+        slot = pool.take()
+        slot.close()
+        pool.put(slot)
+        assert_whole(pool)
+    assert sum(manager.calls.count("close") for manager in managers) == 5
+    assert pool.stats().closes == {"asked": 5}
+
+
+def test_a_manager_that_its_holder_closed_and_opened_again_is_closed_at_put() -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    with pool.take() as slot:
+        slot.close()
+        manager.open()
+        assert slot.resource is manager.resource is not None
+    assert manager.calls == ["takeRepair", "open", "close", "open", "close", "putRepair"]
+    assert not manager._isOpen
+    assert_whole(pool)
+
+
+def test_a_resource_that_its_holder_replaced_leaves_no_trace_of_the_old_one() -> None:
+    manager = Plain("a")
+    pool = pool_of(manager)
+    with pool.take() as slot:
+        slot.resource = object()
+        slot.condemn("asked")
+    assert pool._by_resource == {}
+    assert_whole(pool)
+
+
+def test_managers_that_keep_their_resource_elsewhere_are_lent_too() -> None:
+    class Elsewhere(ResourceManager):
+        def open(self) -> None:
+            self.door = "open"  # and forgets super().open()
+
+    managers = [Elsewhere("a"), Elsewhere("b")]
+    pool = pool_of(*managers)
+    slots = [pool.take(), pool.take()]
+    assert [manager.door for manager in managers] == ["open", "open"]
+    assert all(manager._isOpen for manager in managers)
+    for slot in slots:
+        pool.put(slot)
+    pool.recycle_all()
+    assert not any(manager._isOpen for manager in managers)
+
+
+# --- repairs
+
+
+def test_put_repair_is_called_once_at_every_put_and_at_no_sweep() -> None:
+    clock = Clock()
+    manager = Recording()
+    pool = pool_of(manager, clock=clock, maxUsageCount=3)
+    for _ in range(3):
+        pool.put(pool.take())
+    assert manager.calls.count("putRepair") == 3
+    assert manager.calls[-2:] == ["close", "putRepair"]  # in this order 1.x closed what was due, and then repaired
+    pool.put(pool.take())
+    clock.advance(10_000)
+    manager.calls.clear()
+    assert pool.recycle() == 1
+    assert manager.calls == ["close"]
+
+
+def test_put_repair_is_called_at_the_first_put_too() -> None:
+    manager = Recording()
+    Pool("old", 1).put(manager)
+    assert manager.calls == ["putRepair"]
+
+
+def test_a_manager_whose_first_put_repair_fails_is_not_taken_in() -> None:
+    pool: Pool[Any] = Pool("old", 1)
+    with pytest.raises(OSError, match="not now"):
+        pool.put(Recording(putRepair=OSError("not now")))
+    assert pool.stats().slots == 0
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_an_exception_of_the_user_reaches_put_repair_and_the_user(closes: bool) -> None:
+    manager = Recording()
+    pool = pool_of(manager, closeOnException=closes)
+    with pytest.raises(KeyError, match="mine"), pool.take():
+        raise KeyError("mine")
+    assert manager.calls == ["takeRepair", "open", *(["close"] if closes else []), "putRepair"]
+    assert_whole(pool)
+
+
+def test_a_subclass_of_pool_sees_every_put() -> None:
+    puts = []
+
+    class Counting(Pool[Any]):
+        def put(self, slot: Any) -> None:
+            puts.append(slot.name)
+            super().put(slot)
+
+    pool = Counting("counting", 1)
+    pool.put(Plain("a"))
+    with pytest.raises(KeyError), pool.take():
+        raise KeyError
+    with pool.take():
+        pass
+    assert puts == ["a"] * 3
+
+
+@pytest.mark.parametrize("hook", ["takeRepair", "putRepair"])
+def test_a_repair_may_close(hook: str) -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    pool.put(pool.take())
+    setattr(manager, hook, lambda: manager.close() if manager._isOpen else None)
+    for opens in (2, 3):
+        pool.put(pool.take())
+        assert manager.calls.count("open") == (opens if hook == "takeRepair" else opens - 1)
+    assert_whole(pool)
+
+
+def test_a_repair_that_only_says_so_closes_too() -> None:
+    manager = Plain("a")
+    pool = pool_of(manager)
+    manager.putRepair = lambda: setattr(manager, "_isOpen", False)  # type: ignore[method-assign]
+    pool._heed(manager.lifecycle)
+    first = pool.take().resource
+    pool.put(manager)
+    assert not manager.is_open
+    assert pool.take().resource is not first
+
+
+def test_take_repair_may_reconnect_by_itself() -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    pool.put(pool.take())
+
+    def reconnect() -> None:
+        manager.close()
+        manager.open()
+
+    manager.takeRepair = reconnect  # type: ignore[method-assign]
+    with pool.take() as slot:
+        assert slot.resource is manager.resource is not None
+        assert slot.is_open
+    assert_whole(pool)
+
+
+def test_a_manager_shows_its_name_and_state_and_not_its_resource() -> None:
+    manager = Plain("a")
+    pool = pool_of(manager)
+    with pool.take() as slot:
+        assert str(slot) == "a"
+        assert repr(slot) == "<Plain a: leased, 1 uses>"
+
+
+def test_what_a_manager_hides_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Secretive(Recording):
+        def _hide(self, text: str) -> str:
+            return text.replace("hunter2", "***")
+
+    pool = pool_of(Secretive(open=OSError("wrong password hunter2")))
+    with caplog.at_level(logging.DEBUG), pytest.raises(OSError, match="hunter2"):
+        pool.take()
+    assert "wrong password ***" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert pool.stats().last_open_error == "OSError: wrong password ***"
