@@ -11,6 +11,7 @@ from . import options, pgerrors, pgsession
 from .errors import BadResource
 from .lifecycle import Lifecycle
 from .pgconnect import Target
+from .pgprocess import process_mark
 from .pgsession import Session
 from .pgsocket import Verdict, sever
 from .pgwatch import Deadline
@@ -37,9 +38,11 @@ class ConnectionLifecycle(Lifecycle[connection]):
         self._role = _ROLES.get(target.wanted_role)
         #: An entry is made at open and removed at close, by whoever owns the slot, while the connection is alive.
         self._sessions: dict[int, Session] = {}
+        self._mark = process_mark()
 
     def open(self) -> connection:
         conn = self._target.connect()
+        self._mark[0] = 1
         try:
             if conn.async_:
                 raise BadResource("the pool needs synchronous connections, and connection_factory made another")
@@ -66,6 +69,8 @@ class ConnectionLifecycle(Lifecycle[connection]):
     def poll(self, resource: connection) -> Verdict:
         if resource.closed:
             return False
+        if not self._mark[0]:
+            return None  # a forked child, whose take goes the long way now and forgets what is its parent's
         try:
             return self._sessions[id(resource)].look()
         except Exception:

@@ -50,7 +50,7 @@ class Transaction:
             # It may be somebody else's by now, and is not to be committed or put back again.
             log.warning("%s: slot %s was put back before its `with` ended", pool.name, slot.name)
             return
-        if error is None and not pool._is_nested(slot):
+        if error is None and not slot.inherited and not pool._is_nested(slot):
             try:
                 pgsession.commit(slot.resource)
             except BaseException as failure:

@@ -111,7 +111,7 @@ def test_a_connection_is_what_psycopg2_takes_for_one(pool: ConnectionPool) -> No
         extras.execute_values(cursor, "INSERT INTO line VALUES %s", [("a",), ("b",)])
         assert sql.Identifier("x").as_string(conn) == '"x"'
         assert extensions.quote_ident("x", conn) == '"x"'
-        extras.register_uuid(conn_or_curs=conn)
+        extras.register_uuid(conn_or_curs=conn)  # type: ignore[no-untyped-call]
         extras.register_default_jsonb(conn)
 
 

@@ -65,8 +65,8 @@ def replace_collectors(conn: connection) -> None:
     class Collector(list[str]):
         pass
 
-    conn.notices = Collector()  # type: ignore[misc]
-    conn.notifies = Collector()  # type: ignore[misc]
+    conn.notices = Collector()
+    conn.notifies = Collector()  # type: ignore[assignment]
 
 
 def change_attributes_before_autocommit(conn: connection) -> None:

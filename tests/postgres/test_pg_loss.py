@@ -1,0 +1,300 @@
+"""Lost connections: none is lent that could be known dead, and what an exception means decides whether one is kept."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection
+
+from queuepool import pgsocket
+from queuepool.psycopg2pool import ConnectionPool
+
+from .processes import wait_until
+from .server import Postgres, Server
+
+
+@pytest.fixture
+def pool(database: Postgres) -> Iterator[ConnectionPool]:
+    with ConnectionPool(database.dsn(), capacity=3, timeout=10.0) as opened:
+        yield opened
+
+
+def ask(conn: connection, statement: str = "SELECT 1") -> Any:
+    with conn.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()
+
+
+@pytest.fixture(params=["poll", "select"])
+def way_to_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "select":
+        monkeypatch.delattr(select, "poll")
+
+
+@pytest.mark.usefixtures("way_to_look")
+def test_connections_killed_while_idle_reach_nobody(pool: ConnectionPool, database: Postgres) -> None:
+    pool.prefill()
+    assert database.terminate_backends() == 3
+    for _ in range(6):
+        with pool.connection() as conn:
+            assert ask(conn) == (1,)
+    assert pool.stats().open_errors == 0
+    assert pool.stats().closes["check"] >= 1
+
+
+def test_all_of_fifty_are_replaced_without_an_error_within_a_second_of_use(make_postgres: Any) -> None:
+    server = make_postgres(max_connections=60)
+    with ConnectionPool(server.dsn(), capacity=50, timeout=10.0, max_opening=50) as pool:
+        pool.prefill()
+        assert server.terminate_backends() == 50
+        began = time.monotonic()
+        slots = [pool.take() for _ in range(50)]
+        for slot in slots:
+            assert ask(slot.resource) == (1,)
+        assert time.monotonic() - began < 1.0
+        for slot in slots:
+            pool.put(slot)
+
+
+@pytest.mark.usefixtures("way_to_look")
+def test_a_notification_is_not_a_death(pool: ConnectionPool, database: Postgres) -> None:
+    with pool.connection() as conn:
+        ask_nothing(conn, "LISTEN news")
+        pid = conn.info.backend_pid
+    database.execute("NOTIFY news, 'text'")
+    with pool.take() as slot:
+        assert slot.resource is conn
+        assert slot.resource.info.backend_pid == pid
+        assert conn.notifies == []
+    assert pool.stats().closes == {}
+
+
+def ask_nothing(conn: connection, statement: str) -> None:
+    with conn.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def test_a_worker_gets_its_notifications(pool: ConnectionPool, database: Postgres) -> None:
+    with pool.connection() as conn:
+        conn.autocommit = True
+        ask_nothing(conn, "LISTEN news")
+        database.execute("NOTIFY news, 'text'")
+        select.select([conn], [], [], 10)
+        conn.poll()
+        assert [notify.payload for notify in conn.notifies] == ["text"]
+
+
+def test_a_lend_costs_the_server_nothing(pool: ConnectionPool, database: Postgres) -> None:
+    with pool.connection() as conn:
+        ask(conn)
+    last = "SELECT state_change FROM pg_stat_activity WHERE pid = %s"
+    before = database.execute(last, [conn.info.backend_pid])
+    with pool.connection():
+        pass
+    assert database.execute(last, [conn.info.backend_pid]) == before
+
+
+def test_after_long_idleness_the_server_is_asked(database: Postgres) -> None:
+    now = [0.0]
+    with ConnectionPool(database.dsn(), capacity=1, check_after=30.0, clock=lambda: now[0]) as pool:
+        with pool.connection() as conn:
+            pid = conn.info.backend_pid
+        last = "SELECT query FROM pg_stat_activity WHERE pid = %s"
+        before = database.execute(last, [pid])
+        now[0] = 31.0
+        with pool.connection() as again:
+            assert again is conn
+        assert database.execute(last, [pid]) == [("SELECT 1",)] != before
+        assert conn.info.transaction_status == 0
+
+
+def test_terminated_in_use_costs_its_user_one_error_and_the_pool_nothing(pool: ConnectionPool) -> None:
+    with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
+        ask(conn, "SELECT pg_terminate_backend(pg_backend_pid())")
+    with pool.connection() as conn:
+        assert ask(conn) == (1,)
+    assert pool.stats().slots == 3
+
+
+def test_terminated_in_a_transaction_is_never_replayed(pool: ConnectionPool, database: Postgres) -> None:
+    database.execute("CREATE TABLE journal (n int)")
+
+    def two_rows(conn: connection) -> None:
+        ask_nothing(conn, "INSERT INTO journal VALUES (1)")
+        database.terminate_backends(conn.info.backend_pid)
+        ask_nothing(conn, "INSERT INTO journal VALUES (2)")
+
+    with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
+        two_rows(conn)
+    assert database.execute("SELECT n FROM journal") == []
+
+
+def test_a_loss_makes_the_pool_ask_the_others_before_lending_them(pool: ConnectionPool, database: Postgres) -> None:
+    pool.prefill()
+    with suppress(psycopg2.OperationalError), pool.connection() as conn:
+        database.terminate_backends(conn.info.backend_pid)
+        ask(conn)
+    with pool.take() as slot:
+        assert slot.checked_at > 0  # asked by SELECT 1, though it was idle but for a moment
+
+
+def test_an_idle_session_timeout_reaches_nobody(pool: ConnectionPool, database: Postgres) -> None:
+    name = str(database.kwargs()["dbname"])
+    database.execute(f'ALTER DATABASE "{name}" SET idle_session_timeout = 100')
+    with pool.connection() as conn:
+        assert ask(conn) == (1,)
+    database.wait_for_connections(0)
+    with pool.connection() as conn:
+        assert ask(conn) == (1,)
+
+
+def test_an_idle_transaction_timeout_costs_that_connection_alone(pool: ConnectionPool, database: Postgres) -> None:
+    def dawdle(conn: connection) -> None:
+        ask_nothing(conn, "SET idle_in_transaction_session_timeout = 50")
+        assert select.select([conn], [], [], 10)[0]
+        ask(conn)
+
+    with pytest.raises(psycopg2.Error), pool.connection() as conn:
+        dawdle(conn)
+    with pool.connection() as conn:
+        assert ask(conn) == (1,)
+
+
+def test_a_crash_of_the_server_rebuilds_every_slot(own_postgres: Server) -> None:
+    with ConnectionPool(own_postgres.dsn(), capacity=3, timeout=20.0) as pool:
+        pool.prefill()
+
+        def work(conn: connection) -> None:
+            own_postgres.kill_backend(conn.info.backend_pid)
+            ask(conn)
+
+        with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
+            work(conn)
+        slots = [pool.take() for _ in range(3)]
+        assert [ask(slot.resource) for slot in slots] == [(1,)] * 3
+        for slot in slots:
+            pool.put(slot)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_restart_of_the_server_reaches_nobody_who_was_not_using_it(own_postgres: Server, mode: str) -> None:
+    with ConnectionPool(own_postgres.dsn(), capacity=3, timeout=20.0) as pool:
+        pool.prefill()
+        own_postgres.restart(mode)
+        for _ in range(6):
+            with pool.connection() as conn:
+                assert ask(conn) == (1,)
+
+
+# --- what exceptions mean
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("INSERT INTO one VALUES (1), (1)", psycopg2.errors.UniqueViolation),
+        ("SET LOCAL statement_timeout = 20; SELECT pg_sleep(60)", psycopg2.errors.QueryCanceled),
+        ("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)", psycopg2.errors.QueryCanceled),
+        ("nonsense", psycopg2.errors.SyntaxError),
+        ("SELECT 1/0", psycopg2.errors.DivisionByZero),
+        ("SET LOCAL lock_timeout = 1; SELECT 1 / (SELECT 0)", psycopg2.DataError),
+    ],
+)
+def test_an_error_of_the_statement_keeps_the_connection(
+    pool: ConnectionPool, database: Postgres, statement: str, error: type[Exception]
+) -> None:
+    database.execute("CREATE TABLE one (n int UNIQUE)")
+    with pytest.raises(error), pool.connection() as conn:
+        ask(conn, statement)
+    with pool.connection() as again:
+        assert again is conn
+        assert ask(again) == (1,)
+
+
+def test_an_error_of_the_program_keeps_the_connection(pool: ConnectionPool) -> None:
+    with pytest.raises(ZeroDivisionError), pool.connection() as conn:
+        print(1 / 0)
+    with pool.connection() as again:
+        assert again is conn
+
+
+def fail_on_the_interface(conn: connection) -> None:
+    cursor = conn.cursor()
+    cursor.close()
+    cursor.execute("SELECT 1")
+
+
+def fail_wrapped(conn: connection) -> None:
+    try:
+        fail_read_only(conn)
+    except psycopg2.Error as error:
+        raise RuntimeError("could not save") from error
+
+
+def fail_read_only(conn: connection) -> None:
+    conn.readonly = True
+    ask(conn, "CREATE TABLE t (n int)")
+
+
+@pytest.mark.parametrize("deed", [fail_on_the_interface, fail_read_only, fail_wrapped])
+def test_an_error_of_the_connection_costs_it(pool: ConnectionPool, deed: Any) -> None:
+    with pytest.raises((psycopg2.Error, RuntimeError)), pool.connection() as conn:
+        deed(conn)
+    assert conn.closed
+    assert pool.stats().closes == {"exception": 1}
+
+
+@pytest.mark.parametrize(("rule", "closes"), [(True, 1), (False, 0), (KeyError, 1), (lambda error: False, 0)])
+def test_the_rule_for_exceptions_may_be_ones_own(database: Postgres, rule: Any, closes: int) -> None:
+    with ConnectionPool(database.dsn(), capacity=1, close_on_exception=rule) as pool:
+        with pytest.raises(KeyError), pool.connection():
+            raise KeyError
+        assert pool.stats().closes.get("exception", 0) == closes
+
+
+# --- the socket
+
+
+def test_severing_ends_a_query_that_is_running(pool: ConnectionPool, database: Postgres) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as executor, pool.take() as slot:
+        query = executor.submit(ask, slot.resource, "SELECT pg_sleep(60)")
+        running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%' AND pid = %s"
+        wait_until(lambda: database.execute(running, [slot.resource.info.backend_pid]), "the query runs")
+        pgsocket.sever(slot.resource)
+        with pytest.raises(psycopg2.OperationalError):
+            query.result(5)
+
+
+def test_a_socket_of_a_closed_connection_is_neither_severed_nor_asked(database: Postgres) -> None:
+    conn = database.connect()
+    conn.close()
+    pgsocket.sever(conn)
+    assert not pgsocket.answers(conn, 0.1)
+
+
+def test_a_descriptor_too_large_for_select_is_left_to_the_check() -> None:
+    class Far:
+        def fileno(self) -> int:
+            return 100_000
+
+    assert pgsocket._select(Far().fileno()) is None
+
+
+def test_a_socket_with_an_error_is_dead_and_one_with_news_suspicious() -> None:
+    left, right = socket.socketpair()
+    look = pgsocket.watcher(left)  # type: ignore[arg-type]
+    assert look() is True
+    right.send(b"news")
+    assert look() is None
+    right.close()
+    assert look() is False
+    left.close()
