@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, Union
+from collections.abc import Callable
+from typing import Any, Union
 
 import psycopg2
 from psycopg2.extensions import connection, make_dsn, parse_dsn
@@ -29,23 +29,24 @@ _FACTORIES = ("connection_factory", "cursor_factory")
 _SECRETS = ("password", "sslpassword", "passfile", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 
+def hidden(*values: Any) -> Callable[[], Any]:
+    """A function that returns `values`, which tools that print variables, deep as they may look, do not find in it."""
+    return lambda: values
+
+
 class Target:
-    """Whom to connect to, and as whom. Its repr and its fields show nothing: tools that print variables find no password."""
+    """Whom to connect to, and as whom. `given` hides the DSN and the keyword arguments of `psycopg2.connect`."""
 
-    __slots__ = ("connect", "wanted_role")
+    __slots__ = ("_given", "wanted_role")
 
-    def __init__(self, dsn: Dsn, keywords: dict[str, Any]) -> None:
-        _check(dsn, keywords)
-        self.wanted_role = str(_parsed(dsn, keywords).get("target_session_attrs", "any"))
+    def __init__(self, given: Callable[[], tuple[Dsn, dict[str, Any]]]) -> None:
+        self._given = given
+        _check(given)
+        self.wanted_role = str(_parsed(*given()).get("target_session_attrs", "any"))
 
-        # A closure keeps what it needs out of everybody's sight.
-        def connect() -> connection:
-            return _connect(_Arguments(dsn, keywords))
-
-        self.connect = connect
-
-    def __repr__(self) -> str:
-        return "<Target>"
+    def connect(self) -> connection:
+        """A new connection. Raises what psycopg2 does, and what functions among the arguments do."""
+        return _connect(_Arguments(self._given))
 
 
 class _Arguments:
@@ -53,15 +54,18 @@ class _Arguments:
 
     __slots__ = ("dsn", "keywords")
 
-    def __init__(self, dsn: Dsn, keywords: dict[str, Any]) -> None:
-        self.dsn = dsn() if callable(dsn) else dsn
-        self.keywords = {
-            name: value() if callable(value) and name not in _FACTORIES else value for name, value in keywords.items()
-        }
-        given = {*keywords, *_parsed(self.dsn, {})}
+    def __init__(self, given: Callable[[], Any]) -> None:
+        self.dsn: Any = given()[0]
+        self.keywords: dict[str, Any] = {**given()[1]}
+        if callable(self.dsn):
+            self.dsn = self.dsn()
+        for name in self.keywords:
+            if callable(self.keywords[name]) and name not in _FACTORIES:
+                self.keywords[name] = self.keywords[name]()
+        said = {*self.keywords, *_parsed(self.dsn, {})}
         if "PGCONNECT_TIMEOUT" in os.environ:
-            given.add("connect_timeout")
-        self.keywords.update((name, value) for name, value in DEFAULTS.items() if name not in given)
+            said.add("connect_timeout")
+        self.keywords.update((name, value) for name, value in DEFAULTS.items() if name not in said)
 
     def mask(self, text: str) -> str:
         """`text` without what of it is secret here: passwords, and all that libpq quotes from a DSN it cannot read."""
@@ -94,13 +98,21 @@ def masked(error: psycopg2.Error, mask: Callable[[str], str]) -> psycopg2.Error:
     return error if safe == text else type(error)(safe)
 
 
-def _check(dsn: Dsn, keywords: dict[str, Any]) -> None:
+def _check(given: Callable[[], tuple[Dsn, dict[str, Any]]]) -> None:
     """Raise now what every attempt would raise. Values that functions make are not asked for yet."""
     for name in ("async", "async_"):
-        if keywords.get(name):
+        if given()[1].get(name):
             raise TypeError(f"the pool needs synchronous connections: {name} must not be given")
-    if not (dsn is None or isinstance(dsn, str) or callable(dsn)):
-        raise TypeError(f"dsn must be a string or a function that returns one, not {type(dsn).__name__}")
+    kind = type(given()[0])
+    if not (isinstance(given()[0], (str, type(None))) or callable(given()[0])):
+        raise TypeError(f"dsn must be a string or a function that returns one, not {kind.__name__}")
+    failure = _misread(*given())
+    if failure is not None:
+        raise failure
+
+
+def _misread(dsn: Dsn, keywords: dict[str, Any]) -> psycopg2.Error | None:
+    """What libpq says of arguments that it does not understand, less what it quotes from them."""
     plain = {
         name: "0" if callable(value) else value
         for name, value in keywords.items()
@@ -109,16 +121,8 @@ def _check(dsn: Dsn, keywords: dict[str, Any]) -> None:
     try:
         make_dsn("" if callable(dsn) else dsn or "", **plain)
     except psycopg2.Error as error:
-        text = str(error)
-        safe = _without_quotes_from(dsn, text) if isinstance(dsn, str) else text
-        failure = type(error)(safe)
-    else:
-        return
-    _raise(failure)
-
-
-def _raise(error: psycopg2.Error) -> NoReturn:
-    raise error
+        return type(error)(_without_quotes_from(dsn, str(error)) if isinstance(dsn, str) else str(error))
+    return None
 
 
 def _parsed(dsn: Dsn, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -147,10 +151,3 @@ def _without_quotes_from(dsn: str, text: str) -> str:
         return '"***"' if quote[1] in dsn else quote[0]
 
     return re.sub(r'"([^"]*)"', conceal, text)
-
-
-def option_names(function: Callable[..., Any]) -> Iterable[str]:
-    """The names of the keyword-only arguments of `function`."""
-    code = function.__code__
-    names: Iterable[str] = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    return names

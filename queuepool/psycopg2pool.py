@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from . import errors, lending, pgerrors, pgsession, pgsocket
 from .core import DEFAULT, CloseOnException, log
 from .lifecycle import Lifecycle
-from .pgconnect import Dsn, Target, option_names
+from .pgconnect import Dsn, Target, hidden
 from .pgerrors import PoolError
 from .pglife import ConnectionLifecycle, Reset
 from .pool import Pool
@@ -117,10 +117,10 @@ class ConnectionPool(Pool[Connection]):
         clock: Callable[[], float] = time.monotonic,
         **connect_kwargs: Any,
     ) -> None:
-        target = Target(dsn, connect_kwargs)
+        given = hidden(dsn, connect_kwargs)
         # Whoever prints the variables of this frame, should the next lines raise, is to see no password.
         del dsn, connect_kwargs
-        lifecycle = ConnectionLifecycle(target, reset, configure)
+        lifecycle = ConnectionLifecycle(Target(given), reset, configure)
         self._is_clean = lifecycle.is_clean if reset == "rollback" else _never
         #: key of `getconn` -> its slot and lease. Set by one step; out of date as soon as that lease has ended.
         self._keys: dict[Hashable, tuple[Slot[Connection], Any]] = {}
@@ -296,14 +296,12 @@ class ThreadedConnectionPool(ConnectionPool):
     __slots__ = ()
 
     def __init__(self, minconn: int, maxconn: int, *args: Any, **kwargs: Any) -> None:
-        known = set(option_names(ConnectionPool.__init__))
-        given = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
-        positional = dict(zip(_POSITIONAL, args))
-        if len(args) > len(_POSITIONAL):
+        surplus = len(args) > len(_POSITIONAL)
+        given = hidden(dict(zip(_POSITIONAL, args)), kwargs)
+        del args, kwargs  # as in the base
+        if surplus:
             raise TypeError(f"at most {', '.join(_POSITIONAL)} may come by position")
-        del args
-        super().__init__(capacity=int(maxconn), min_idle=int(minconn), **given, **positional, **kwargs)
-        del kwargs, given, positional
+        super().__init__(capacity=int(maxconn), min_idle=int(minconn), **given()[0], **given()[1])
         self.prefill(self._min_idle)
 
 
