@@ -336,8 +336,11 @@ class BasePool(Generic[T]):
         self._observe("refused", error)
         return error
 
-    def _timeout_error(self, waited: float) -> PoolTimeout:
-        """The error of a take whose deadline has come: says who holds what, or why nothing opens."""
+    def _timeout_error(self, waited: float, obstacle: str = "") -> PoolTimeout:
+        """The error of a take whose deadline has come: says who holds what, or why nothing opens.
+
+        `obstacle` is what kept a take that had a slot.
+        """
         self._counters.timeouts += 1
         gate, holders = self._gate, self.holders()
         counts = f"{len(holders)} taken, {len(self._queue.queue)} idle, {len(self._line) + len(self._standby)} waiting"
@@ -345,6 +348,8 @@ class BasePool(Generic[T]):
         if gate.outage:
             error: PoolTimeout = Unreachable(f"{parts[0]}; unreachable, the last failed open: {gate.last_error_text}")
             error.__cause__ = gate.last_error
+        elif obstacle or (gate.opening and not holders):
+            error = Unreachable(f"{parts[0]}; {obstacle or f'opening: {len(gate.opening)}'}")
         else:
             if holders:
                 parts.append(f"oldest holder: {holders[0]}")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Seconds beyond the deadline that are granted to a step under way, lest a take that may not wait for others never open.
+GRACE = 0.05
+
 
 class Take(Generic[T]):
     """One take on its way: `slot` is the slot that it owns, if any, and gives back whatever happens."""
@@ -225,7 +228,7 @@ class Take(Generic[T]):
                 if item is not None:
                     return item
             if self.deadline is not None and time.monotonic() >= self.deadline:
-                raise pool._timeout_error(time.monotonic() - self.began)
+                raise pool._timeout_error(time.monotonic() - self.began, f"{slot.name} waited to open")
 
     async def _leaving(self, slot: Slot[T], step: Callable[..., Awaitable[Any]]) -> Any:
         """The result of `step` on `slot`; where it may hang, this take leaves at its deadline and the slot to the step."""
@@ -241,7 +244,7 @@ class Take(Generic[T]):
             raise
         self.slot = None  # it is the step's from here on
         try:
-            seconds = driver.patience if self.deadline is None else self.deadline - time.monotonic()
+            seconds = driver.patience if self.deadline is None else self.deadline + GRACE - time.monotonic()
             while not await driver.wait(waiter, seconds) and self.deadline is None:
                 pass
         finally:
@@ -249,7 +252,8 @@ class Take(Generic[T]):
             if outcome is not None:
                 self.slot = slot  # the step is over, so the slot is this take's again
         if outcome is None:
-            raise pool._timeout_error(time.monotonic() - self.began)
+            name = step.__name__.partition("_")[0]
+            raise pool._timeout_error(time.monotonic() - self.began, f"{name} of {slot.name} did not end")
         result, error = outcome
         if error is not None:
             raise error
