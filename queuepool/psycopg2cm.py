@@ -51,8 +51,9 @@ class ConnectionManager(ResourceManager):
         self.readonly = readonly
         self.deferrable = deferrable
         self.autocommit = autocommit
-        arguments = {**dict(zip(("dsn", "connection_factory", "cursor_factory"), args)), **kwargs}
-        self._target = Target(arguments.pop("dsn", None), arguments)
+        keywords = {**dict(zip(("dsn", "connection_factory", "cursor_factory"), args)), **kwargs}
+        dsn = keywords.pop("dsn", None)
+        self._target = Target(lambda: (dsn, keywords))
         self._session: pgsession.Session | None = None
 
     def open(self) -> None:

@@ -129,6 +129,11 @@ def test_a_second_put_and_a_foreign_one_change_nothing() -> None:
     assert_whole(other)
 
 
+def test_a_pool_that_opens_its_resources_itself_takes_no_manager_in() -> None:
+    with pytest.raises(WrongSlot, match="makes its own slots"):
+        Pool("new", 1, open=object).put(Plain("a"))
+
+
 def test_a_manager_must_call_the_constructor_of_its_base() -> None:
     class Careless(ResourceManager):
         def __init__(self) -> None:
