@@ -126,6 +126,8 @@ class AsyncPool(BasePool[T]):
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to `loop`, unless to another already; the loop of a forked child's parent does not count."""
+        if loop is self._loop:
+            return
         if self._loop is not None and self._bound_pid == os.getpid():
             state = "has been closed" if self._loop.is_closed() else "is another one"
             raise WrongLoop(
@@ -223,9 +225,7 @@ class AsyncPool(BasePool[T]):
 
     async def _finish(self, flow: Callable[..., Coroutine[Any, Any, R]], *args: Any) -> R:
         """The result of `flow`, which ends in the background if this task is cancelled."""
-        loop = get_running_loop()
-        if loop is not self._loop:
-            self._bind(loop)
+        self._bind(get_running_loop())
         driver = OwnTask()
         result: Any = driver.start(flow(self, driver, *args), f"{self.name} {flow.__name__}")
         return await result if isinstance(result, asyncio.Future) else result  # type: ignore[no-any-return]
@@ -253,7 +253,9 @@ class AsyncPool(BasePool[T]):
 
         if self._recycler is None:
             self._recycler = AsyncRecycler(self, interval)
-        if _get_running_loop() is not None:
+        loop = _get_running_loop()
+        if loop is not None:
+            self._bind(loop)
             self._recycler.start()
 
     async def stop_recycler(self) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
 from asyncio import current_task, get_running_loop
 from collections.abc import Awaitable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from . import lending, options
 from .core import DEFAULT
 from .lease import Lease, lease_of
 from .loops import LOOPS
-from .slot import Slot
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,7 +53,9 @@ class Taking(Coroutine[Any, Any, H]):
                 now = pool._clock()
                 if now < slot.due_at and (pool._poll is None or pool._poll(slot.resource)):
                     slot.use_count += 1
-                    pool._leases[slot] = (self._code, self._offset, weakref.ref(current_task(loop)), now)
+                    owner = ref(current_task(loop))
+                    hash(owner)  # see LoopDriver.current
+                    pool._leases[slot] = (self._code, self._offset, owner, now)
                     self._slots.append(slot)
                     return slot  # type: ignore[no-any-return]
             except BaseException as error:

@@ -6,16 +6,16 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, upkeep
 from .core import log
-from .loops import LOOPS, LoopWaiter
+from .loops import LOOPS, LoopWaiter, OwnTask
 
 if TYPE_CHECKING:
     from .aio import AsyncPool
 
 
 class AsyncRecycler:
-    """Awaits `pool.recycle()` every `interval` seconds, from `start` on. Holds the pool weakly, so a dropped pool ends
+    """Sweeps the pool every `interval` seconds, from `start` on. Holds the pool weakly, so a dropped pool ends
     it; survives every error of a sweep, which is logged and counted.
     """
 
@@ -55,7 +55,7 @@ async def _sweep_for_ever(ref: weakref.ref[AsyncPool[Any]], stopping: LoopWaiter
         if pool is None:
             return
         try:
-            await pool.recycle()
+            await upkeep.sweep(pool, OwnTask(in_place=False))
         except Exception:
             pool._counters.sweep_errors += 1
             log.exception("%s: a sweep failed; the recycler goes on", pool.name)

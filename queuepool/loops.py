@@ -76,7 +76,9 @@ class LoopDriver:
 
     def current(self) -> object:
         """The current task, weakly: a lease would else keep a task that died with it, and by its traceback the slot."""
-        return weakref.ref(asyncio.current_task())
+        owner = weakref.ref(asyncio.current_task())
+        hash(owner)  # it is remembered: of a task that has gone it could no longer be told
+        return owner
 
     def waiter(self) -> LoopWaiter:
         return LoopWaiter(self.current())
@@ -117,8 +119,8 @@ class OwnTask(LoopDriver):
     So a flow that need not wait costs no task, and one that must is not cancelled with the caller.
     """
 
-    def __init__(self) -> None:
-        self._in_place = True
+    def __init__(self, in_place: bool = True) -> None:
+        self._in_place = in_place
 
     def start(self, flow: Coroutine[Any, Any, R], name: str) -> R | asyncio.Future[R]:
         """The result of `flow`, or a future of it. Needs a running loop, but no task."""
