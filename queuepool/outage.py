@@ -49,7 +49,7 @@ class Gate:
             return self._next_probe_at - now
         self.opening[slot] = now
         if self.outage:
-            if next(iter(self.opening)) is slot:  # list() is one step; iterating would be two
+            if list(self.opening)[0] is slot:  # noqa: RUF015  # list() is one step; next(iter()) would be two
                 return 0.0
             wait = self.FIRST_BACKOFF
         else:
