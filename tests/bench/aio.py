@@ -7,15 +7,17 @@ import gc
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import repeat
+from statistics import median
 from time import perf_counter
 from typing import Any
 
 from .aio_peers import ADAPTERS, AsyncDriver
+from .goals import Goal, at_least, at_most, level
 from .measure import Case, Figures, Metric, Recorder, Scenario, waiting_figures
 from .peers import Spec
 from .scale import traced
 from .stub import Opener
-from .threads import MICRO, WAITS, contention_case
+from .threads import MICRO, MILLI, USUAL, WAITS, contention_case, longest_turn
 
 PATIENCE = 60.0
 """Seconds after which tasks that have not come back are an error of the peer."""
@@ -183,6 +185,10 @@ def _tasks(case: Case) -> Case:
     return Case(case.label.replace("threads", "tasks"), case.values)
 
 
+ROWS = ((16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
+CONTENTION_CASES = [_tasks(contention_case(*row, 2.0)) for row in ROWS]
+TURNS = {_tasks(contention_case(*row, 2.0)).label: row for row in ((16, 4, 0.001), *ROWS)}
+OTHERS = ("asyncpg", "psycopg_pool", "escudeiro", "generic-connection-pool")
 CYCLE = Scenario(
     "async-cycle",
     "One task takes and puts a stub",
@@ -193,17 +199,27 @@ CYCLE = Scenario(
     measured(measure_cycle),
     limit="bare-queue",
     note="asyncpg lends a connection without a protocol here; its release is a task of its own.",
+    goals=(Goal("at most 0.5 of the fastest peer", at_most(0.5, "cycle", "queuepool", *OTHERS), [USUAL]),),
+    rounds=7,
 )
 CONTENTION = Scenario(
     "async-contention",
     "More tasks than slots",
     [Metric("throughput", "/s", more_is_better=True), *WAITS, Metric("jain", more_is_better=True)],
-    [_tasks(contention_case(*row, 2.0)) for row in ((16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))],
+    CONTENTION_CASES,
     [_tasks(contention_case(16, 4, 0.001, 0.3))],
     tuple(peer for peer in ADAPTERS if peer != "bare-queue"),
     measured(measure_contention),
     limit="lifoqueue-pool",
     note="every task sleeps while it holds, if only for no time, so that others get their turn.",
+    goals=(
+        Goal("throughput at least the best peer's", at_least(1.0, "throughput", "queuepool", *OTHERS)),
+        Goal(
+            "longest wait at most three ideal turns, or 25 ms",
+            level(lambda case: longest_turn(TURNS[case]), "max", "queuepool", pick=min, unit=" ms", scale=MILLI),
+        ),
+        Goal("Jain's index at least 0.98", level(lambda _: 0.98, "jain", "queuepool", pick=median, upper=False)),
+    ),
 )
 SLOTS = Scenario(
     "async-scale-slots",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import time
+from statistics import median
 from time import perf_counter
 from typing import Any
 
+from .goals import Goal, level
 from .measure import Case, Figures, Metric, Scenario, quantile
 from .peers import POOLS, Driver, Spec, make
 from .stub import Opener
@@ -137,20 +139,42 @@ def _overload(load: float, duration: float) -> Case:
 
 CHURN_CASE = Case("10 bursts of 5, capacity 2 + overflow 3", {"capacity": 2, "burst": 5, "bursts": 10, "pause": 0.01})
 
+SHORT = (
+    _spike("2 ms work, 5 open before", 50, 0.15, 0.002, 5),
+    _spike("2 ms work, none open before", 50, 0.15, 0.002, 0),
+)
+LONG = _spike("1 s work, none open before", 50, 0.15, 1.0, 0)
+FEW = 10
+"""As many resources do for the 50 of a spike whose work is short."""
+
 SPIKE = Scenario(
     "spike",
     "50 threads at once, a resource takes 150 ms to open",
     [Metric("served", "s"), Metric("opened"), Metric("÷ (open + work)"), Metric("longest wait", "s")],
-    [
-        _spike("2 ms work, 5 open before", 50, 0.15, 0.002, 5),
-        _spike("2 ms work, none open before", 50, 0.15, 0.002, 0),
-        _spike("1 s work, none open before", 50, 0.15, 1.0, 0),
-    ],
+    [*SHORT, LONG],
     [_spike("2 ms work, none open before", 10, 0.02, 0.002, 0)],
     POOLS,
     measure_spike,
     limit="lifoqueue-pool",
-    note="time until the last of them is done; every pool may open 50. The spike after HikariCP's.",
+    note="time until the last of them is done; every pool may open 50. The spike after HikariCP's. Ideal work is that of "
+    f"{FEW} resources; a cold start may watch the first opens for 20 ms before it opens the rest.",
+    goals=(
+        Goal(
+            f"at most {FEW} of 50 opened",
+            level(lambda _: FEW, "opened", "queuepool", pick=median),
+            [case.label for case in SHORT],
+        ),
+        Goal(
+            "all served within 1.5 × (open + ideal work)",
+            level(lambda _: 1.5 * (0.15 + 0.002 * 50 / FEW), "served", "queuepool", pick=median, unit=" s"),
+            [case.label for case in SHORT],
+        ),
+        Goal(
+            "a cold start within 2 × open + work, give or take 20 ms",
+            level(lambda _: 2 * 0.15 + 1.0 + 0.02, "served", "queuepool", pick=median, unit=" s"),
+            [LONG.label],
+        ),
+    ),
 )
 CHURN = Scenario(
     "churn",

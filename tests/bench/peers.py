@@ -120,7 +120,8 @@ def bare_handover(spec: Spec) -> Driver:
                 return free.pop()
             except IndexError:
                 pass
-        lock, given = threading.Lock(), []
+        lock = threading.Lock()
+        given: list[Any] = []
         lock.acquire()
         line.append((lock, given))
         serve()
@@ -171,7 +172,7 @@ def queuepool_1_3_2(spec: Spec) -> Driver:
 
 def psycopg2_pool(spec: Spec) -> Driver:
     module = need("psycopg2.pool")
-    factory = {} if spec.dsn else {"connection_factory": spec.open}
+    factory = spec.options if spec.dsn else {"connection_factory": spec.open}
     # What is returned above minconn it closes. A Semaphore stands before it, because it raises instead of waiting.
     dsn = spec.dsn or "host=stub"
     pool = module.ThreadedConnectionPool(spec.ahead, spec.maximum, dsn, **factory)
@@ -276,13 +277,11 @@ def generic_connection_pool(spec: Spec) -> Driver:
 
 def queuepool(spec: Spec) -> Driver:
     package = need("queuepool")
-    pool = package.Pool(
-        "bench",
-        spec.capacity,
-        **{"max_usage_count": None, "overflow": spec.overflow, "timeout": spec.timeout}
-        | ({} if "lifecycle" in spec.options else {"open": spec.open})
-        | spec.options,
-    )
+    options: dict[str, Any] = {"max_usage_count": None, "overflow": spec.overflow, "timeout": spec.timeout}
+    if "lifecycle" not in spec.options:
+        options["open"] = spec.open
+    pool = package.Pool("bench", spec.capacity, **{**options, **spec.options})
+    pool.start_recycler()
     return Driver(
         pool.take,
         pool.put,

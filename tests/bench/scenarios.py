@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import aio, bursts, scale, threads
+from . import aio, bursts, postgres, scale, startup, threads
 from .measure import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (*threads.SCENARIOS, *bursts.SCENARIOS, *scale.SCENARIOS, *aio.SCENARIOS)
+SCENARIOS: tuple[Scenario, ...] = (
+    *threads.SCENARIOS,
+    *bursts.SCENARIOS,
+    *scale.SCENARIOS,
+    *aio.SCENARIOS,
+    *postgres.SCENARIOS,
+    *startup.SCENARIOS,
+)
 CHOICES: dict[str, Sequence[Scenario]] = {
     "must": threads.MUST,
     **{scenario.name: [scenario] for scenario in SCENARIOS},

@@ -219,17 +219,17 @@ def contention_case(threads: int, slots: int, hold: float, duration: float) -> C
 
 
 WAITS = tuple(Metric(name, "ms", MILLI) for name in ("max", "p50", "p99", "p99.9"))
-CONTENTION_CASES = [
-    contention_case(*row, 3.0) for row in ((4, 4, 0.0), (16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
-]
+ROWS = ((4, 4, 0.0), (16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
+CONTENTION_CASES = [contention_case(*row, 3.0) for row in ROWS]
+TURNS = {case.label: row for case, row in zip(CONTENTION_CASES, ROWS)}
 OTHERS = tuple(peer for peer in POOLS if peer != "queuepool")
 WAITING_PEERS = tuple(peer for peer in OTHERS if peer not in ("psycopg2.pool", "lifoqueue-pool"))
 
 
-def longest_turn(case: str) -> float:
+def longest_turn(row: tuple[int, int, float]) -> float:
     """Three times the wait that a perfect queue gives, but never under 25 ms, which is what threads may lose to others."""
-    row = next(each for each in CONTENTION_CASES if each.label == case)
-    return max(0.025, 3 * row["threads"] / row["slots"] * row["hold"])
+    threads, slots, hold = row
+    return max(0.025, 3 * threads / slots * hold)
 
 
 CYCLE = Scenario(
@@ -264,7 +264,7 @@ CONTENTION = Scenario(
         Goal("throughput at least the best other's", at_least(1.0, "throughput", "queuepool", *OTHERS)),
         Goal(
             "longest wait at most three ideal turns, or 25 ms",
-            level(longest_turn, "max", "queuepool", pick=min, unit=" ms", scale=MILLI),
+            level(lambda case: longest_turn(TURNS[case]), "max", "queuepool", pick=min, unit=" ms", scale=MILLI),
         ),
         Goal("Jain's index at least 0.98", level(lambda _: 0.98, "jain", "queuepool", pick=median, upper=False)),
     ),

@@ -1,0 +1,249 @@
+"""Real PostgreSQL: statements and transactions through each pool, and what it costs to know that a connection lives."""
+
+from __future__ import annotations
+
+import functools
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+
+from . import peers, server
+from .goals import Goal, at_least
+from .measure import Case, Figures, Metric, Scenario, best_time
+from .peers import Driver, Spec, need
+from .threads import MICRO, WAITS, contend, spin_pair
+
+ACCOUNTS = 1_000
+CONNECTIONS = 8
+
+
+@functools.cache
+def connection_class(autocommit: bool) -> type[Any]:
+    """psycopg2's own, in autocommit mode or not: the pools that take no other way to say so take a class."""
+    extensions = need("psycopg2.extensions")
+
+    class Connection(extensions.connection):  # type: ignore[misc, name-defined]
+        def __init__(self, dsn: str, **options: Any) -> None:
+            super().__init__(dsn, **options)
+            self.autocommit = autocommit
+
+    return Connection
+
+
+def spec_for(capacity: int, autocommit: bool) -> Spec:
+    psycopg2, dsn, factory = need("psycopg2"), server.dsn(), connection_class(autocommit)
+
+    def connect(*_: object, **__: object) -> Any:
+        return psycopg2.connect(dsn, connection_factory=factory)
+
+    return Spec(capacity, connect, dsn=dsn, options={"autocommit": autocommit, "factory": factory})
+
+
+def bare(spec: Spec) -> Driver:
+    """No pool: a connection for each thread, for as long as the thread lives."""
+    own = threading.local()
+    opened: list[Any] = []
+
+    def take() -> Any:
+        try:
+            return own.connection
+        except AttributeError:
+            own.connection = spec.open()
+            opened.append(own.connection)
+            return own.connection
+
+    def close() -> None:
+        for connection in opened:
+            connection.close()
+
+    return Driver(take, lambda connection: None, close=close)
+
+
+def bare_psycopg(spec: Spec) -> Driver:
+    connect = need("psycopg").Connection.connect
+    return bare(replace(spec, open=lambda: connect(spec.dsn, autocommit=spec.options["autocommit"])))
+
+
+def queuepool(spec: Spec, **options: Any) -> Driver:
+    autocommit = spec.options["autocommit"]
+    pool = need("queuepool.psycopg2pool").ConnectionPool(
+        spec.dsn,
+        capacity=spec.capacity,
+        configure=(lambda connection: connection.set_session(autocommit=True)) if autocommit else None,
+        **options,
+    )
+    return Driver(
+        pool.take,
+        pool.put,
+        {"with connection()": pool.connection},
+        {"getconn, putconn": (pool.getconn, pool.putconn)},
+        close=pool.close,
+        resource=attrgetter("resource"),
+    )
+
+
+def unwatched(spec: Spec) -> Driver:
+    """The generic pool over psycopg2.connect: it looks at no socket and resets nothing."""
+    return peers.queuepool(replace(spec, options={}))
+
+
+def psycopg2_pool(spec: Spec) -> Driver:
+    return peers.psycopg2_pool(replace(spec, options={"connection_factory": spec.options["factory"]}))
+
+
+def sqlalchemy(spec: Spec, *, pre_ping: bool = False) -> Driver:
+    pool = need("sqlalchemy.pool")
+    engine = need("sqlalchemy").create_engine("postgresql+psycopg2://", poolclass=pool.QueuePool, creator=spec.open)
+    made = pool.QueuePool(
+        spec.open, pool_size=spec.capacity, max_overflow=0, dialect=engine.dialect, pre_ping=pre_ping, use_lifo=True
+    )
+    return Driver(made.connect, lambda one: one.close(), {"with connect()": made.connect}, close=made.dispose)
+
+
+def psycopg_pool(spec: Spec, *, check: bool = False) -> Driver:
+    kind = need("psycopg_pool").ConnectionPool
+    pool = kind(
+        spec.dsn,
+        kwargs={"autocommit": spec.options["autocommit"]},
+        check=kind.check_connection if check else None,
+        min_size=spec.capacity,
+        max_size=spec.capacity,
+        open=False,
+    )
+    pool.open(wait=True)
+    return Driver(pool.getconn, pool.putconn, {"with connection()": pool.connection}, close=pool.close)
+
+
+def dbutils(spec: Spec, *, ping: int = 0) -> Driver:
+    # With a function for a DB-API module it is told psycopg2's errors through `failures`.
+    psycopg2 = need("psycopg2")
+    pool = need("dbutils.pooled_db").PooledDB(
+        spec.open,
+        maxcached=spec.capacity,
+        maxconnections=spec.capacity,
+        blocking=True,
+        failures=(psycopg2.OperationalError, psycopg2.InterfaceError),
+        ping=ping,
+    )
+    return Driver(pool.connection, lambda one: one.close(), {"with connection()": pool.connection}, close=pool.close)
+
+
+ADAPTERS: dict[str, Callable[[Spec], Driver]] = {
+    "queuepool": queuepool,
+    "queuepool-1.3.2": lambda spec: peers.queuepool_1_3_2(replace(spec, options={})),
+    "psycopg2.pool": psycopg2_pool,
+    "sqlalchemy": sqlalchemy,
+    "psycopg_pool": psycopg_pool,
+    "dbutils": dbutils,
+    "cuttlepool": lambda spec: peers.cuttlepool(replace(spec, options={})),
+    "generic-connection-pool": lambda spec: peers.generic_connection_pool(replace(spec, options={})),
+    "bare": bare,
+    "bare-psycopg": bare_psycopg,
+}
+LIVENESS: dict[str, tuple[str, Callable[[Spec], Driver]]] = {
+    "queuepool": ("its socket, at every lend", queuepool),
+    "queuepool, check_after=0": ("socket, then SELECT 1", functools.partial(queuepool, check_after=0.0)),
+    "queuepool.Pool": ("nothing", unwatched),
+    "queuepool-1.3.2": ("closed, at put", ADAPTERS["queuepool-1.3.2"]),
+    "psycopg2.pool": ("nothing", psycopg2_pool),
+    "sqlalchemy": ("nothing", sqlalchemy),
+    "sqlalchemy, pre_ping": ("SELECT 1", functools.partial(sqlalchemy, pre_ping=True)),
+    "psycopg_pool": ("nothing", psycopg_pool),
+    "psycopg_pool, check": ("an empty statement", functools.partial(psycopg_pool, check=True)),
+    "dbutils": ("nothing", dbutils),
+    "dbutils, ping": ("psycopg2 has no ping", functools.partial(dbutils, ping=1)),
+}
+"""Peer → what it looks at before it lends a connection, and how it is made."""
+
+
+def select_one(connection: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+        cursor.fetchone()
+
+
+def transfer(connection: Any) -> None:
+    """A transaction of five statements, the like of pgbench's."""
+    source, target = random.sample(range(1, ACCOUNTS + 1), 2)
+    # In one order, so that transfers in both directions cannot deadlock.
+    first, second = sorted((source, target))
+    with connection.cursor() as cursor:
+        cursor.execute("select balance from account where id = %s", (source,))
+        cursor.fetchone()
+        cursor.execute("update account set balance = balance - %s where id = %s", (1, first))
+        cursor.execute("update account set balance = balance + %s where id = %s", (1, second))
+        cursor.execute("insert into history (account, amount) values (%s, %s)", (source, 1))
+        cursor.execute("select balance from account where id = %s", (target,))
+        cursor.fetchone()
+    connection.commit()
+
+
+def measure_statements(peer: str, case: Case) -> Figures:
+    threads, work = case["threads"], case["work"]
+    driver = ADAPTERS[peer](spec_for(min(threads, CONNECTIONS), autocommit=work is select_one))
+    resource = driver.resource
+    try:
+        return contend(driver, threads, case["duration"], lambda taken: work(resource(taken)), 100_000)
+    finally:
+        driver.close()
+
+
+def measure_liveness(peer: str, case: Case) -> Figures:
+    """A take and a put of an open connection, with nothing done on it."""
+    driver = LIVENESS[peer][1](spec_for(4, autocommit=True))
+    try:
+        return {"cycle": best_time(spin_pair(driver.take, driver.put), case["count"], 3)}
+    finally:
+        driver.close()
+
+
+def _cases(threads: tuple[int, ...], duration: float) -> list[Case]:
+    works: dict[str, Callable[[Any], None]] = {"SELECT 1": select_one, "5-statement transaction": transfer}
+    return [
+        Case(
+            f"{name}, {count} thread{'s' if count > 1 else ''}", {"threads": count, "work": work, "duration": duration}
+        )
+        for name, work in works.items()
+        for count in threads
+    ]
+
+
+PEERS = tuple(peer for peer in ADAPTERS if peer != "queuepool" and not peer.startswith("bare"))
+CASES = _cases((1, 16, 64), 0.7)
+STATEMENTS = Scenario(
+    "postgres",
+    "Statements on PostgreSQL",
+    [Metric("throughput", "/s", more_is_better=True), *WAITS, Metric("jain", more_is_better=True), Metric("errors")],
+    CASES,
+    _cases((1, 4), 0.3),
+    tuple(ADAPTERS),
+    measure_statements,
+    limit="bare",
+    note=f"up to {CONNECTIONS} connections; bare has one for each thread, and no pool. psycopg_pool comes with psycopg 3, "
+    "whose own speed bare-psycopg shows. SELECT 1 runs in autocommit mode: one round trip.",
+    goals=(
+        Goal("throughput at least the best peer's", at_least(1.0, "throughput", "queuepool", *PEERS)),
+        Goal(
+            "at least 0.95 of a bare connection",
+            at_least(0.95, "throughput", "queuepool", "bare"),
+            [case.label for case in CASES if case["threads"] == 1],
+        ),
+    ),
+    rounds=7,
+)
+ALIVE = Scenario(
+    "liveness",
+    "Knowing that a connection is alive",
+    [Metric("cycle", "µs", MICRO)],
+    [Case("take, put", {"count": 2_000})],
+    [Case("take, put", {"count": 100})],
+    tuple(LIVENESS),
+    measure_liveness,
+    limit="queuepool.Pool",
+    note="what each looks at before it lends: " + "; ".join(f"{peer}: {look}" for peer, (look, _) in LIVENESS.items()),
+    rounds=5,
+)
+SCENARIOS = (STATEMENTS, ALIVE)
