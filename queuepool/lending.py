@@ -179,7 +179,7 @@ class Take(Generic[T]):
             reason = "check"
         if reason == "check" and not slot.suspect:
             suspect_all(pool)
-        await close(pool, driver, slot, reason)
+        await self._leaving(slot, close, reason)
         return False
 
     async def _is_alive(self, slot: Slot[T], now: float) -> bool:
@@ -230,13 +230,13 @@ class Take(Generic[T]):
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 raise pool._timeout_error(time.monotonic() - self.began, f"{slot.name} waited to open")
 
-    async def _leaving(self, slot: Slot[T], step: Callable[..., Awaitable[Any]]) -> Any:
+    async def _leaving(self, slot: Slot[T], step: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """The result of `step` on `slot`; where it may hang, this take leaves at its deadline and the slot to the step."""
         pool, driver = self.pool, self.driver
         if not driver.leaves(slot.lifecycle, self.deadline):
-            return await step(pool, driver, slot)
+            return await step(pool, driver, slot, *args)
         waiter = driver.waiter()
-        work = _work(pool, driver, slot, step, waiter)
+        work = _work(pool, driver, slot, step, args, waiter)
         try:
             driver.spawn(work, f"{pool.name} {step.__name__}")
         except BaseException:
@@ -261,12 +261,12 @@ class Take(Generic[T]):
 
 
 async def _work(
-    pool: BasePool[T], driver: Any, slot: Slot[T], step: Callable[..., Awaitable[Any]], waiter: Waiter
+    pool: BasePool[T], driver: Any, slot: Slot[T], step: Callable[..., Awaitable[Any]], args: Any, waiter: Waiter
 ) -> None:
     """`step`, away from its caller: hand over the result, or, if the caller has left, put the slot back."""
     outcome: Any
     try:
-        outcome = await step(pool, driver, slot), None
+        outcome = await step(pool, driver, slot, *args), None
     except BaseException as error:
         outcome = None, error
     if not waiter.give(outcome):
