@@ -434,6 +434,7 @@ async def open(): return object()
 async def main():
     pool = queuepool.AsyncPool("pool", 2, open=open)
     pool.start_recycler(0.01)
+    global slots  # else they were dropped, and their taker warned of
     slots = [await pool.take(), await pool.take()]
     tasks = [asyncio.create_task(pool.take()) for _ in range(5)]
     await asyncio.sleep(0.05)
