@@ -75,6 +75,7 @@ class Take(Generic[T]):
         if slot is None:
             return
         self.pool._leases.pop(slot, None)
+        self.pool._gate.dropped(slot)  # an exception may have struck as the gate opened
         if slot.is_open or slot.retiring:
             self.pool._give_back(slot)
         else:

@@ -1,0 +1,225 @@
+"""What only `Pool`, for threads, owes; what every pool owes is in tests/contract."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from queuepool import Lifecycle, Pool
+from queuepool.outage import Gate
+
+from .support import Clock, Resource, Source, assert_whole
+
+
+def line() -> int:
+    return sys._getframe(1).f_lineno
+
+
+def test_a_holder_is_named_with_the_line_of_the_programs_own_code() -> None:
+    pool = Pool("pool", open=object)
+    places = []
+
+    slot = pool.take()
+    places.append((line() - 1, pool.holders()[0].where))
+    pool.put(slot)
+    with pool.take():
+        places.append((line() - 1, pool.holders()[0].where))
+    with pool.get():
+        places.append((line() - 1, pool.holders()[0].where))
+    resource = pool.acquire()
+    places.append((line() - 1, pool.holders()[0].where))
+    pool.release(resource)
+    with pool.lease():
+        places.append((line() - 1, pool.holders()[0].where))
+    assert [where for _, where in places] == [f"{__file__}:{number}" for number, _ in places]
+
+
+class Polling(Lifecycle[Resource]):
+    """Says of each resource what the test wants: True, False, None for "ask check", or an error."""
+
+    def __init__(self) -> None:
+        self.source = Source()
+        self.answer: Any = True
+        self.checks = 0
+
+    def open(self) -> Resource:
+        return self.source.open()
+
+    def poll(self, resource: Resource) -> bool | None:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[no-any-return]
+
+    def check(self, resource: Resource) -> bool:
+        self.checks += 1
+        return resource not in self.source.dead
+
+
+def cycle(pool: Pool[Any]) -> Any:
+    with pool.get() as resource:
+        return resource
+
+
+def test_a_resource_that_polls_alive_is_lent_without_a_check() -> None:
+    lifecycle = Polling()
+    pool = Pool("pool", 1, lifecycle=lifecycle, check_after=60.0)
+    assert [cycle(pool).number for _ in range(3)] == [1, 1, 1]
+    assert lifecycle.checks == 0
+
+
+def test_a_resource_that_polls_dead_is_replaced() -> None:
+    lifecycle = Polling()
+    pool = Pool("pool", 1, lifecycle=lifecycle, check_after=60.0)
+    cycle(pool)
+    lifecycle.answer = False
+    assert cycle(pool).number == 2
+    assert pool.stats().closes == {"check": 1}
+    assert lifecycle.checks == 0
+
+
+def test_a_resource_whose_poll_cannot_tell_is_checked() -> None:
+    lifecycle = Polling()
+    pool = Pool("pool", 1, lifecycle=lifecycle, check_after=60.0)
+    resource = cycle(pool)
+    lifecycle.answer = None
+    assert cycle(pool) is resource
+    assert lifecycle.checks == 1
+    lifecycle.source.dead.add(resource)
+    assert cycle(pool).number == 2
+
+
+def test_a_sweep_closes_what_polls_dead(clock: Clock) -> None:
+    lifecycle = Polling()
+    pool = Pool("pool", 1, lifecycle=lifecycle, check_after=60.0, clock=clock)
+    cycle(pool)
+    clock.advance(61.0)
+    lifecycle.answer = False
+    assert pool.recycle() == 1
+    assert lifecycle.checks == 0
+
+
+def test_a_poll_alone_is_enough_for_a_sweep(clock: Clock) -> None:
+    class PollingOnly(Lifecycle[object]):
+        def open(self) -> object:
+            return object()
+
+        def poll(self, resource: object) -> bool:
+            return False
+
+    pool = Pool("pool", 1, lifecycle=PollingOnly(), check_after=60.0, clock=clock)
+    cycle(pool)
+    clock.advance(61.0)
+    assert pool.recycle() == 1
+
+
+@pytest.mark.parametrize("check_after", [0.0, 60.0])
+def test_a_poll_that_raises_although_it_must_not_loses_no_slot(
+    check_after: float, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    lifecycle = Polling()
+    pool = Pool("pool", 1, lifecycle=lifecycle, check_after=check_after, timeout=0, clock=clock)
+    cycle(pool)
+    lifecycle.answer = RuntimeError("a poll must not raise")
+    with caplog.at_level(logging.WARNING, "queuepool"):
+        try:
+            cycle(pool)
+        except RuntimeError:
+            assert check_after, "only the short cut lets it through"
+        clock.advance(61.0)
+        pool.recycle()
+    assert_whole(pool)
+    lifecycle.answer = True
+    assert cycle(pool) in lifecycle.source.made
+
+
+class FailingClock(Clock):
+    """Raises at its `countdown`-th call."""
+
+    countdown = -1
+    error: type[BaseException] = MemoryError
+
+    def __call__(self) -> float:
+        self.countdown -= 1
+        if self.countdown == -1:
+            raise self.error
+        return super().__call__()
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyboardInterrupt])
+@pytest.mark.parametrize("reset", [None, lambda resource: None])
+@pytest.mark.parametrize("calls", range(12))
+def test_an_error_in_the_middle_of_anything_keeps_the_slot(
+    calls: int, reset: Callable[[object], None] | None, error: type[BaseException]
+) -> None:
+    clock, source = FailingClock(), Source()
+    clock.error = error
+    pool = Pool("pool", 1, open=source.open, close=source.close, reset=reset, clock=clock, timeout=0)
+    clock.countdown = calls
+    for _ in range(4):
+        try:
+            with pool.take():
+                pass
+        except error:
+            pass
+    clock.countdown = -1
+    assert pool.recycle() in (0, 1)
+    assert_whole(pool)
+    with pool.take():
+        pass
+
+
+def test_a_take_interrupted_as_it_begins_to_open_leaves_nothing_among_the_opens_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = Gate.begin
+
+    def interrupted(self: Gate, *args: Any) -> float:
+        begin(self, *args)
+        raise KeyboardInterrupt
+
+    source = Source()
+    pool = Pool("pool", 1, open=source.open)
+    with monkeypatch.context() as patched:
+        patched.setattr(Gate, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.take()
+    assert_whole(pool)
+    assert cycle(pool) is source.made[0]
+
+
+def test_an_option_of_1x_is_taken_by_its_old_name() -> None:
+    pool = Pool("pool", 2, maxIdleTime=1.0, maxOpenTime=None, maxUsageCount=3, closeOnException=False, open=object)
+    limits = pool._limits
+    assert (limits.max_idle_time, limits.max_open_time, limits.max_usage_count) == (1.0, None, 3)
+    assert pool.close_on_exception is False
+
+
+def test_a_subclass_of_either_queue_may_be_given() -> None:
+    from queuepool import FifoSlotQueue, LifoSlotQueue
+
+    for kind in (LifoSlotQueue, FifoSlotQueue):
+        mine = type("Mine", (kind,), {})
+        pool = Pool("pool", 1, open=object, queue_class=mine)
+        assert type(pool._queue) is mine
+        assert cycle(pool) is cycle(pool)
+
+
+def test_a_pool_that_nobody_refers_to_any_more_goes_away() -> None:
+    import gc
+    import weakref
+
+    pool = Pool("pool", 2, open=object)
+    cycle(pool)
+    ref = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert ref() is None
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
