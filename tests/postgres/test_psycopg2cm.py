@@ -49,6 +49,15 @@ def test_a_program_written_for_1_3_2_prints_what_it_printed_then(database: Postg
     database.wait_for_connections(0)
 
 
+def test_the_example_shows_the_old_spelling_beside_the_new(database: Postgres) -> None:
+    printed = output_of("../../examples/migrate_from_1_3_2.py", database.dsn())
+    old, new, best = printed.split("with a pool")
+    assert "{'answer': 42}" in old
+    assert "{'open': True}" in old
+    assert "(42,)" in new
+    assert "kept after it: True" in best
+
+
 # --- opening
 
 
