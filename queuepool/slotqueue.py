@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import queue
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Union
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     _QueueBase = queue.Queue[Slot[Any]]
     _LifoBase = queue.LifoQueue[Slot[Any]]
 else:
-    _QueueBase, _LifoBase = queue.Queue, queue.LifoQueue
+    # gevent puts classes of its own in the place of these, which have other insides; it keeps the originals.
+    _gevent = sys.modules.get("gevent.monkey")
+    _QueueBase, _LifoBase = (
+        getattr(queue, each) if _gevent is None else _gevent.get_original("queue", each)
+        for each in ("Queue", "LifoQueue")
+    )
 
 #: What a waiter may be given instead of a slot: an error to raise, or None, which says "look again".
 Item = Union[Slot[Any], BaseException, None]
