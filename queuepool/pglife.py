@@ -19,8 +19,13 @@ from .pgwatch import Deadline
 #: What is done at put: nothing but rollback and attributes; DISCARD ALL too; or a function of the connection too.
 Reset = Union[Literal["rollback", "full"], Callable[[connection], Any]]
 
-#: target_session_attrs -> what `in_hot_standby` is on a server that it means (PostgreSQL 14 and later report it).
-_ROLES = {"read-write": "off", "primary": "off", "standby": "on"}
+#: target_session_attrs -> whether a server in this state is meant by it: in recovery or not, read-only or not.
+_ROLES: dict[str, Callable[[bool, bool], bool]] = {
+    "read-write": lambda standby, read_only: not standby and not read_only,
+    "read-only": lambda standby, read_only: standby or read_only,
+    "primary": lambda standby, read_only: not standby,
+    "standby": lambda standby, read_only: standby,
+}
 
 
 class ConnectionLifecycle(Lifecycle[connection]):
@@ -35,7 +40,7 @@ class ConnectionLifecycle(Lifecycle[connection]):
         self._target = target
         self._reset = reset if callable(reset) else options.choice("reset", reset, "rollback", "full")
         self._configure = options.function_or_none("configure", configure)
-        self._role = _ROLES.get(target.wanted_role)
+        self._role = _ROLES.get(target.wanted_role)  # None: any will do, or the next best
         #: An entry is made at open and removed at close, by whoever owns the slot, while the connection is alive.
         self._sessions: dict[int, Session] = {}
         self._mark = process_mark()
@@ -83,10 +88,11 @@ class ConnectionLifecycle(Lifecycle[connection]):
         return self._has_its_role(resource)
 
     def _has_its_role(self, conn: connection) -> bool:
-        """Whether the server is still what `target_session_attrs` asks for; it tells with every answer."""
+        """Whether the server is still what `target_session_attrs` asks for; it tells with every answer (since 14)."""
         if self._role is None:
             return True
-        return conn.info.parameter_status("in_hot_standby") in (self._role, None)
+        standby, read_only = map(conn.info.parameter_status, ("in_hot_standby", "default_transaction_read_only"))
+        return standby is None or self._role(standby == "on", read_only == "on")
 
     def is_clean(self, resource: connection) -> bool:
         """Whether `reset` has nothing to do: told in half a microsecond."""
@@ -95,7 +101,7 @@ class ConnectionLifecycle(Lifecycle[connection]):
 
     def reset(self, resource: connection) -> None:
         session = self._sessions[id(resource)]
-        if self._reset == "rollback" and session.is_clean(resource):
+        if self._reset == "rollback" and self.is_clean(resource):
             return
         with Deadline(resource, self.RESET_TIME):
             pgsession.end_transaction(resource)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from threading import get_ident
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import connection as Connection
 
 from . import errors, lending, pgerrors, pgsession, pgsocket
-from .core import DEFAULT, CloseOnException, log
+from .core import DEFAULT, CloseOnException, LeaseRecord, log
 from .lifecycle import Lifecycle
 from .pgconnect import Dsn, Target, hidden
 from .pgerrors import PoolError
@@ -21,6 +20,9 @@ from .slot import Slot
 from .slotqueue import FifoSlotQueue, LifoSlotQueue
 from .stats import Holder, Observer
 from .threads import THREADS, run
+
+if TYPE_CHECKING:
+    from .bridge import Bridged
 
 __all__ = ["ConnectionPool", "PoolError", "SimpleConnectionPool", "ThreadedConnectionPool"]
 
@@ -44,19 +46,7 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        pool = self._pool
-        slot, lease = self._held.pop()
-        if pool._leases.get(slot) is not lease:
-            # It may be somebody else's by now, and is not to be committed or put back again.
-            log.warning("%s: slot %s was put back before its `with` ended", pool.name, slot.name)
-            return
-        if error is None and not slot.inherited and not pool._is_nested(slot):
-            try:
-                pgsession.commit(slot.resource)
-            except BaseException as failure:
-                pool._put_after(slot, failure)
-                raise
-        slot.__exit__(kind, error, traceback)
+        self._pool._end_transaction(*self._held.pop(), error)
 
 
 class ConnectionPool(Pool[Connection]):
@@ -141,9 +131,28 @@ class ConnectionPool(Pool[Connection]):
         """
         return Transaction(self, timeout)
 
-    def _is_nested(self, slot: Slot[Connection]) -> bool:
-        entry = self._nesting.get(get_ident()) if self._nesting else None
-        return entry is not None and entry[0] is slot and entry[1] > 1
+    def aconnection(self, timeout: float | None = DEFAULT) -> Bridged[Connection]:
+        """`async with pool.aconnection() as conn:` is `connection` for coroutines; its statements belong in a thread too,
+        as by `asyncio.to_thread`. See `bridge.borrow`."""
+        from .bridge import borrow  # with asyncio, which programs of threads do without
+
+        return borrow(self, timeout, self._end_transaction, _depth=2)
+
+    def _end_transaction(self, slot: Slot[Connection], lease: LeaseRecord, error: BaseException | None) -> None:
+        """Commit, unless there is an `error`, and put back the slot of `lease`."""
+        if self._leases.get(slot) is not lease:
+            # It may be somebody else's by now, and is not to be committed or put back again.
+            log.warning("%s: slot %s was put back before its `with` ended", self.name, slot.name)
+            return
+        entry = self._nesting.get(lease[2]) if self._nesting else None
+        nested = entry is not None and entry[0] is slot and entry[1] > 1
+        if error is None and not slot.inherited and not nested:
+            try:
+                pgsession.commit(slot.resource)
+            except BaseException as failure:
+                self._put_after(slot, failure)
+                raise
+        slot.__exit__(None, error, None)
 
     def _heed(self, lifecycle: Lifecycle[Connection]) -> None:  # type: ignore[override]
         # Not the base's: it would send every put through the flow that resets, and `put` below sees to that.
