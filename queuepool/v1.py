@@ -195,6 +195,11 @@ class ResourceManager(Slot[Any]):
             self._pool._by_resource.pop(self._listed_as, None)
 
 
+def _overrides(manager: ResourceManager, method: str) -> bool:
+    """Whether the manager or its class has a `method` of its own."""
+    return getattr(getattr(manager, method), "__func__", None) is not getattr(ResourceManager, method)
+
+
 #: What a lifecycle's hooks are called here.
 _REPAIRS = {"check": "takeRepair", "reset": "putRepair"}
 
@@ -204,7 +209,8 @@ class _ManagersOwn(Lifecycle[Any]):
 
     def __init__(self, manager: ResourceManager) -> None:
         # Weakly, because whether a slot is lost is told by the number of references to it.
-        self._manager: ResourceManager = weakref.proxy(manager)
+        self._manager: Callable[[], Any] = weakref.ref(manager)
+        self._offered: dict[str, bool] = {}
         self._repaired = False
         #: How often the resource had been taken when `putRepair` last saw it.
         self.noted_uses = 0
@@ -212,20 +218,23 @@ class _ManagersOwn(Lifecycle[Any]):
         self.leaving = False, False
 
     def offers(self, hook: str) -> bool:
-        method = _REPAIRS.get(hook)
-        if method is None:
-            return False
-        return getattr(getattr(self._manager, method), "__func__", None) is not getattr(ResourceManager, method)
+        offered = self._offered.get(hook)
+        if offered is None:  # asked for the first time as the pool takes the manager in
+            method = _REPAIRS.get(hook)
+            offered = method is not None and _overrides(self._manager(), method)
+            self._offered[hook] = offered
+        return offered
 
     def transient(self, error: Exception) -> bool:
         # Each taker of a 1.x program makes its own attempt, and gets what that raises.
         return False
 
     def describe(self, error: BaseException) -> str:
-        return self._manager._hide(super().describe(error))
+        hidden: str = self._manager()._hide(super().describe(error))
+        return hidden
 
     def open(self) -> Any:
-        manager = self._manager
+        manager = self._manager()
         repaired, self._repaired = self._repaired, False
         if not repaired:
             manager.takeRepair()
@@ -239,7 +248,7 @@ class _ManagersOwn(Lifecycle[Any]):
         return manager.resource
 
     def close(self, resource: Any) -> None:
-        manager = self._manager
+        manager = self._manager()
         open_still, owes_repair = self.leaving
         if open_still:
             manager._isOpen, manager.resource = True, resource  # close() looks for it there
@@ -251,14 +260,15 @@ class _ManagersOwn(Lifecycle[Any]):
             manager.putRepair()
 
     def check(self, resource: Any) -> bool:
-        self._manager.takeRepair()
-        self._repaired = not self._manager._isOpen
-        return self._manager._isOpen
+        manager = self._manager()
+        manager.takeRepair()
+        still_open: bool = manager._isOpen
+        self._repaired = not still_open
+        return still_open
 
     def reset(self, resource: Any) -> None:
-        manager = self._manager
-        pool: Any = manager._pool
-        if pool._limits.exceeded(manager, manager.last_used_at) is not None:
+        manager = self._manager()
+        if manager._pool._limits.exceeded(manager, manager.last_used_at) is not None:
             return  # it is closed next, and repaired after that, which is 1.x's order
         self.noted_uses = manager.use_count
         manager.putRepair()

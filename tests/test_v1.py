@@ -310,9 +310,8 @@ def test_a_repair_may_close(hook: str) -> None:
 
 def test_a_repair_that_only_says_so_closes_too() -> None:
     manager = Plain("a")
-    pool = pool_of(manager)
     manager.putRepair = lambda: setattr(manager, "_isOpen", False)  # type: ignore[method-assign]
-    pool._heed(manager.lifecycle)
+    pool = pool_of(manager)
     first = pool.take().resource
     pool.put(manager)
     assert not manager.is_open
