@@ -128,8 +128,8 @@ class ResourceManager(Slot[Any]):
         self._lastOpened = datetime.now()
 
     def close(self) -> None:
+        super().close()  # first, lest an interrupt leave a closed resource that nothing marks
         self._isOpen = False
-        super().close()
         self._unlist()
 
     def takeRepair(self) -> None:
