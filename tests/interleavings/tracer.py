@@ -13,6 +13,8 @@ from typing import Any, Optional, Protocol
 from .points import ARM, CHECK, EDGE, HOLD, SWITCH, Points
 from .worker import Task, raise_if_any
 
+_CHECKS_BEFORE_HANDLERS = sys.version_info < (3, 10)
+
 
 class Host(Protocol):
     """What the tracer asks of the scheduler."""
@@ -99,6 +101,8 @@ class Tracer:
                 task.fresh = bool(flag & SWITCH)
                 if deliver or task.fresh:
                     self._raise_if_any(host.point(task.fresh, deliver))
+            elif event == "exception" and task:
+                task.checked = _CHECKS_BEFORE_HANDLERS  # a call that raised is followed by no check
             return local
 
         return local
