@@ -33,8 +33,8 @@ def connection_class(autocommit: bool) -> type[Any]:
     return Connection
 
 
-def spec_for(capacity: int, autocommit: bool) -> Spec:
-    psycopg2, dsn, factory = need("psycopg2"), server.dsn(), connection_class(autocommit)
+def spec_for(capacity: int, autocommit: bool, dsn: str | None = None) -> Spec:
+    psycopg2, dsn, factory = need("psycopg2"), dsn or server.dsn(), connection_class(autocommit)
 
     def connect(*_: object, **__: object) -> Any:
         return psycopg2.connect(dsn, connection_factory=factory)
