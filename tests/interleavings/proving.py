@@ -2,7 +2,7 @@
 
 `QUEUEPOOL_SCHEDULES=all` explores every schedule within the bound. Otherwise the schedules with one
 preemption less are explored, as far as a budget goes, and as many random ones without a bound are
-added: 1,000 each, or what `QUEUEPOOL_SCHEDULES` says. `conftest` prints the sum of what was run.
+added: 500 each, or what `QUEUEPOOL_SCHEDULES` says. `conftest` prints the sum of what was run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 from .explorer import Scenario, explore, explore_interrupts, walk
 from .report import Report, Schedule
 
-_WISH = os.environ.get("QUEUEPOOL_SCHEDULES", "1000")
+_WISH = os.environ.get("QUEUEPOOL_SCHEDULES", "500")
 FULL = _WISH == "all"
 BUDGET = None if FULL else int(_WISH)
 reports: list[Report] = []

@@ -156,14 +156,14 @@ class Users:
         self._check_nobody_waits()
 
     def check_heals(self) -> None:
-        """After two sweeps every slot can be taken, whatever was interrupted."""
+        """After two sweeps every slot can be taken, whatever was interrupted, and nothing leaks."""
         pool = self.pool
         pool.recycle()
         pool.recycle()
         slots = [pool.take(0) for _ in range(pool.capacity)]
         assert len(set(slots)) == pool.capacity
+        assert self.open_resources == {slot.resource for slot in slots}
         for slot in slots:
-            assert not slot.resource.closed
             pool.put(slot)
         assert not self.faults
         self._check_nobody_waits()
