@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from .slot import Slot
 
 # Names that Python looks up on the class and not on the instance, so each must be there to be passed on.
+_OPERATORS = "add sub mul matmul truediv floordiv mod pow lshift rshift and or xor".split()
 _DELEGATED = frozenset(
     "__len__ __length_hint__ __getitem__ __setitem__ __delitem__ __contains__ __iter__ __next__ __reversed__ __call__ "
     "__aiter__ __anext__ __await__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __bool__ __int__ __float__ "
     "__complex__ __index__ __round__ __trunc__ __floor__ __ceil__ __neg__ __pos__ __abs__ __invert__ __str__ __bytes__ "
-    "__format__ __fspath__ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __matmul__ "
-    "__truediv__ __rtruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __divmod__ __pow__ __rpow__ __lshift__ "
-    "__rshift__ __and__ __rand__ __iand__ __or__ __ror__ __ior__ __xor__ __rxor__ __ixor__".split()
-)
+    "__format__ __fspath__ __divmod__ __rdivmod__".split()
+) | frozenset(f"__{side}{operator}__" for operator in _OPERATORS for side in ("", "r", "i"))
+# Where these return the resource itself, the lease takes its place: `lease += 1` and `iter(lease)` must not lose it.
+_RETURNING_SELF = frozenset(("__iter__", "__aiter__", *(f"__i{operator}__" for operator in _OPERATORS)))
 _OWN = ("_queuepool_slot", "_queuepool_pool", "_queuepool_record")
 
 
@@ -60,6 +61,8 @@ class Lease:
         return pool.put(slot) if error is None else pool._put_after(slot, error)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OWN:  # of a lease that an exception kept from being finished
+            raise AttributeError(name)
         return getattr(self.unwrap(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -116,7 +119,7 @@ def lease_of(pool: BasePool[Any], slot: Slot[Any]) -> Lease:
     kind = type(slot.resource)
     cls = _classes.get(kind)
     if cls is None:
-        methods = {name: _delegate(name) for name in _DELEGATED if callable(getattr(kind, name, None))}
+        methods = {name: _delegate(name) for name in _DELEGATED if _has(kind, name)}
         cls = _classes[kind] = type(f"Lease[{kind.__name__}]", (Lease,), {"__slots__": (), **methods})
     lease = cls()
     for name, value in zip(_OWN, (slot, pool, pool._leases.get(slot))):
@@ -124,9 +127,16 @@ def lease_of(pool: BasePool[Any], slot: Slot[Any]) -> Lease:
     return lease
 
 
+def _has(kind: type, name: str) -> bool:
+    """Whether instances of `kind` have the method; `getattr` would find those of its metaclass too."""
+    return next((vars(base)[name] is not None for base in kind.__mro__ if name in vars(base)), False)
+
+
 def _delegate(name: str) -> Callable[..., Any]:
     def method(self: Lease, *args: Any) -> Any:
-        return getattr(type(self.unwrap()), name)(self.unwrap(), *args)
+        resource = self.unwrap()
+        result = getattr(type(resource), name)(resource, *args)
+        return self if result is resource and name in _RETURNING_SELF else result
 
     method.__name__ = name
     return method
