@@ -17,7 +17,7 @@ import pytest
 import queuepool
 
 ROOT = Path(__file__).parents[1]
-DRIVERS = re.compile("psycopg2|contrib")  # modules that are there for somebody else's package
+DRIVERS = re.compile(r"psycopg2|\.pg|contrib")  # modules that are there for somebody else's package
 
 IMPORT_ALONE = """
 import importlib, sys, types
