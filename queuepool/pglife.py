@@ -12,8 +12,8 @@ from .errors import BadResource
 from .lifecycle import Lifecycle
 from .pgconnect import Target
 from .pgprocess import process_mark
-from .pgsession import Session
-from .pgsocket import Verdict, sever
+from .pgsession import Session, state_of
+from .pgsocket import Watch, is_dead, sever, watch
 from .pgwatch import Deadline
 
 #: What is done at put: nothing but rollback and attributes; DISCARD ALL too; or a function of the connection too.
@@ -41,8 +41,10 @@ class ConnectionLifecycle(Lifecycle[connection]):
         self._reset = reset if callable(reset) else options.choice("reset", reset, "rollback", "full")
         self._configure = options.function_or_none("configure", configure)
         self._role = _ROLES.get(target.wanted_role)  # None: any will do, or the next best
-        #: An entry is made at open and removed at close, by whoever owns the slot, while the connection is alive.
+        #: By the id of each connection; the entries are made at open and removed at close, by whoever owns the slot.
         self._sessions: dict[int, Session] = {}
+        self._fresh: dict[int, Any] = {}
+        self._watches: dict[int, Watch] = {}
         self._mark = process_mark()
 
     def open(self) -> connection:
@@ -52,7 +54,8 @@ class ConnectionLifecycle(Lifecycle[connection]):
             if conn.async_:
                 raise BadResource("the pool needs synchronous connections, and connection_factory made another")
             self._configured(conn)
-            self._sessions[id(conn)] = Session(conn)
+            self._sessions[id(conn)] = session = Session(conn)
+            self._fresh[id(conn)], self._watches[id(conn)] = session.fresh, watch(conn)
         except BaseException:
             conn.close()
             raise
@@ -66,20 +69,22 @@ class ConnectionLifecycle(Lifecycle[connection]):
                     conn.commit()
 
     def close(self, resource: connection) -> None:
-        self._sessions.pop(id(resource), None)
+        for table in (self._sessions, self._fresh, self._watches):
+            table.pop(id(resource), None)
         if not resource.closed and resource.info.transaction_status == pgsession.ACTIVE:
             sever(resource)  # else close() waits for the call that another thread is in
         resource.close()
 
-    def poll(self, resource: connection) -> Verdict:
-        if resource.closed:
-            return False
-        if not self._mark[0]:
-            return None  # a forked child, whose take goes the long way now and forgets what is its parent's
+    def poll(self, resource: connection) -> bool | None:
+        # This and `is_clean` are part of every take and put, and so in as few steps as can be.
         try:
-            return self._sessions[id(resource)].look()
+            events = self._watches[id(resource)](0)
         except Exception:
             return None
+        if resource.closed or (events and is_dead(events)):
+            return False
+        # Without its mark this is a forked child, whose take goes the long way now and forgets what is its parent's.
+        return True if self._mark[0] and not events else None
 
     def check(self, resource: connection) -> bool:
         with Deadline(resource, self.CHECK_TIME):
@@ -95,9 +100,8 @@ class ConnectionLifecycle(Lifecycle[connection]):
         return standby is None or self._role(standby == "on", read_only == "on")
 
     def is_clean(self, resource: connection) -> bool:
-        """Whether `reset` has nothing to do: told in half a microsecond."""
-        session = self._sessions.get(id(resource))
-        return session is not None and session.is_clean(resource) and self._has_its_role(resource)
+        """Whether `reset` has nothing to do: told in half a microsecond. Raises KeyError for what is not from here."""
+        return state_of(resource) == self._fresh[id(resource)] and (self._role is None or self._has_its_role(resource))
 
     def reset(self, resource: connection) -> None:
         session = self._sessions[id(resource)]

@@ -7,41 +7,41 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 from psycopg2.extensions import connection
 
 _POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, even if its last words are unread
 _DEAD = getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0) | getattr(select, "POLLNVAL", 0) | _POLLRDHUP
 
-#: True: nothing to read, so nobody has hung up. False: dead. None: something was said, a NOTIFY or a farewell.
-Verdict = Optional[bool]
+_NEWS = getattr(select, "POLLIN", 1)
+
+#: Called with 0 it returns what has happened on the socket, as `select.poll().poll` does: nothing, mostly.
+Watch = Callable[[int], "list[tuple[int, int]]"]
 
 
-def watcher(conn: connection) -> Callable[[], Verdict]:
-    """A function that looks at the socket of `conn`, in about a microsecond. Only the connection's owner may call it."""
+def watch(conn: connection) -> Watch:
+    """A function that looks at the socket of `conn`, in half a microsecond. Only the connection's owner may call it."""
     fd = conn.fileno()
     if not hasattr(select, "poll"):
-        return lambda: _select(fd)
+        return lambda timeout: _select(fd)
     poller = select.poll()
-    poller.register(fd, select.POLLIN | _POLLRDHUP)
-    poll = poller.poll
-
-    def look() -> Verdict:
-        for _, event in poll(0):
-            return False if event & _DEAD else None
-        return True
-
-    return look
+    poller.register(fd, _NEWS | _POLLRDHUP)
+    return poller.poll
 
 
-def _select(fd: int) -> Verdict:
-    """`look`, where there is no poll (Windows): what can be read may be a farewell or not."""
+def is_dead(events: list[tuple[int, int]]) -> bool:
+    """Whether the other end is gone for certain. News alone may be a farewell, a NOTIFY, or a change of a setting."""
+    return any(event & _DEAD for _, event in events)
+
+
+def _select(fd: int) -> list[tuple[int, int]]:
+    """Where there is no poll (Windows)."""
     try:
         readable, _, _ = select.select([fd], [], [], 0)
     except (OSError, ValueError):  # ValueError: a number too large for select()
-        return None
-    return None if readable else True
+        return [(fd, _NEWS)]
+    return [(fd, _NEWS) for _ in readable]
 
 
 def sever(conn: connection) -> None:

@@ -159,15 +159,17 @@ class ConnectionPool(Pool[Connection]):
         self._quiet_time = min(self._quiet_time, self._limits.check_after)
 
     def put(self, slot: Slot[Connection]) -> None:
-        if not isinstance(slot, Slot) or self._is_clean(slot.resource):
-            Pool.put(self, slot)  # the base's shortcut: nothing to reset
-            return
-        lease = self._leases.pop(slot, None)
-        if lease is None:
-            Pool.put(self, slot)  # says what is wrong with it
-            return
-        self._note_closed(slot)
-        run(lending.put_leased(self, THREADS, slot, lease))
+        try:
+            clean = self._is_clean(slot.resource)
+        except (AttributeError, KeyError):  # no slot, or an empty one
+            clean = False
+        if not clean:
+            lease = self._leases.pop(slot, None)
+            if lease is not None:
+                self._note_closed(slot)
+                run(lending.put_leased(self, THREADS, slot, lease))
+                return
+        Pool.put(self, slot)  # there is nothing to reset, or it is to say what is wrong with it
 
     def _put_after(self, slot: Slot[Connection], error: BaseException) -> None:
         if slot in self._leases:

@@ -282,19 +282,17 @@ def test_a_socket_of_a_closed_connection_is_neither_severed_nor_asked(database: 
 
 
 def test_a_descriptor_too_large_for_select_is_left_to_the_check() -> None:
-    class Far:
-        def fileno(self) -> int:
-            return 100_000
-
-    assert pgsocket._select(Far().fileno()) is None
+    [(_, event)] = pgsocket._select(100_000)
+    assert not pgsocket.is_dead([(100_000, event)])
 
 
-def test_a_socket_with_an_error_is_dead_and_one_with_news_suspicious() -> None:
+def test_a_socket_with_news_is_suspicious_and_one_hung_up_is_dead() -> None:
     left, right = socket.socketpair()
-    look = pgsocket.watcher(left)  # type: ignore[arg-type]
-    assert look() is True
+    look = pgsocket.watch(left)  # type: ignore[arg-type]
+    assert look(0) == []
     right.send(b"news")
-    assert look() is None
+    assert look(0)
+    assert not pgsocket.is_dead(look(0))
     right.close()
-    assert look() is False
+    assert pgsocket.is_dead(look(0))
     left.close()
