@@ -56,16 +56,13 @@ class Service:
         self.under_way: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            line = await reader.readline()
-            if not line:
-                break
-            # A task of its own: the client may hang up, and its order is still recorded.
-            task = asyncio.create_task(self.answer(line.decode().strip(), writer))
-            self.under_way.add(task)
-            task.add_done_callback(self.under_way.discard)
-            await task
-        writer.close()
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                # A task of its own: the client may hang up, and its order is still recorded.
+                task = asyncio.create_task(self.answer(line.decode().strip(), writer))
+                self.under_way.add(task)
+                task.add_done_callback(self.under_way.discard)
+                await task
 
     async def answer(self, item: str, writer: asyncio.StreamWriter) -> None:
         try:

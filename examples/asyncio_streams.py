@@ -6,6 +6,7 @@ What a pool must know of its resources is four functions. They may be async, or 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
 from queuepool import AsyncPool
@@ -58,12 +59,9 @@ class EchoServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections.append(writer)
-        while True:
-            text = await reader.readline()
-            if not text or writer.is_closing():
-                break
-            writer.write(text)
-        writer.close()
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while text := await reader.readline():
+                writer.write(text)
 
     def hang_up(self) -> None:
         for writer in self.connections:
