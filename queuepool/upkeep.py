@@ -56,8 +56,7 @@ async def _look(pool: BasePool[T], driver: Any, slot: Slot[T], surplus: bool) ->
     if slot.dropped is not None:
         reclaiming.tell(pool, slot, slot.dropped)
         slot.dropped = None
-        if slot.is_open:
-            await lending.settle(pool, driver, slot)
+        await lending.settle(pool, driver, slot)
     if not slot.is_open:
         return
     now = pool._clock()
