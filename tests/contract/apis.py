@@ -115,6 +115,10 @@ class Api:
         self.pools: list[AnyPool] = []
         self.events: list[Any] = []
 
+    @property
+    def driver(self) -> Any:
+        return self.kind._driver
+
     def pool(self, name: str = "pool", capacity: int = 2, **options: Any) -> AnyPool:
         """A pool; hooks that are async functions may wait for events."""
         for hook in HOOKS:

@@ -64,6 +64,29 @@ async def test_a_pool_shrinks_by_its_empty_slots_first_then_the_idle_then_as_slo
     assert len(await pool.cycle_together(1)) == 1
 
 
+async def test_a_slot_that_turns_out_dead_as_the_pool_shrinks_by_it_goes_for_good(api: Api, source: Source) -> None:
+    go = api.event()
+    checking: list[int] = []
+
+    async def check(resource: object) -> bool:
+        checking.append(1)
+        await go.waited()
+        return False
+
+    pool = api.pool(capacity=2, open=source.open, close=source.close, check=check)
+    await pool.cycle()
+    job = api.start(pool.take())
+    await api.until(lambda: checking)
+    other = await pool.take()
+    await pool.resize(1)
+    marked = [slot for slot in pool._slots if slot.retiring]
+    go.set()
+    await pool.put(other)
+    await pool.put(await job.result())
+    assert len(marked) == 1
+    assert (pool.stats().slots, pool.stats().taken) == (1, 0)
+
+
 async def test_a_pool_may_grow_again_while_it_shrinks(api: Api, source: Source) -> None:
     pool = api.pool(capacity=2, open=source.open, close=source.close)
     slots = [await pool.take(), await pool.take()]
@@ -127,6 +150,17 @@ async def test_recycle_all_reaches_what_is_being_opened_at_that_moment(api: Api,
     await pool.put(await job.result())
     assert source.live == []
     assert (await pool.cycle()).number == 2
+
+
+async def test_recycle_all_leaves_to_others_what_they_took_or_closed_meanwhile(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=3, open=source.open, close=source.close)
+    leased = await pool.take()
+    empty = pool._queue._vacant[0]
+    pool._queue.snapshot = lambda: [leased, empty]  # both were idle a moment ago
+    await pool.recycle_all()
+    assert source.live == [leased.resource]
+    await pool.put(leased)
+    assert source.live == []
 
 
 async def test_dispose_closes_all_and_raises_their_errors_together(api: Api, source: Source) -> None:

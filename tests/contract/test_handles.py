@@ -176,7 +176,8 @@ async def test_a_slot_that_was_dropped_is_found_by_a_sweep_and_its_resource_rese
     assert (pool.stats().taken, pool.stats().idle, pool.stats().reclaimed) == (0, 1, 1)
 
 
-async def test_a_dropped_slot_that_was_to_be_closed_is_closed_by_the_sweep(api: Api) -> None:
+@pytest.mark.parametrize("finder", ["sweep", "taker"])
+async def test_a_dropped_slot_that_was_to_be_closed_is_closed_by_whoever_finds_it(api: Api, finder: str) -> None:
     closed: list[int] = []
 
     class Numbered:
@@ -186,8 +187,11 @@ async def test_a_dropped_slot_that_was_to_be_closed_is_closed_by_the_sweep(api: 
         def close(self) -> None:
             closed.append(self.number)
 
-    pool = api.pool(capacity=1, open=Numbered)
+    pool = api.pool(capacity=1, open=Numbered, timeout=0.05)
     (await pool.take()).close()
     gc.collect()
-    assert await pool.recycle() == 1
+    if finder == "sweep":
+        assert await pool.recycle() == 1
+    else:
+        await pool.cycle()
     assert closed == [1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from queuepool import Exhausted, FifoSlotQueue, PoolClosed, PoolTimeout
@@ -160,3 +162,64 @@ async def test_a_pool_that_nobody_has_filled_says_so(api: Api) -> None:
     pool = api.pool("managers", timeout=0)
     with pytest.raises(Exhausted, match="no slot was ever put into it"):
         await pool.take()
+
+
+@pytest.fixture
+def impatient(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiters look every few milliseconds whether something went wrong."""
+    monkeypatch.setattr(type(api.driver), "patience", 0.005)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_waiter_that_an_exception_elsewhere_put_out_of_the_line_gets_its_place_back(
+    api: Api, source: Source
+) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    first = api.start(pool.take())
+    await api.until(lambda: pool.stats().waiting == 1)
+    second = api.start(pool.take())
+    await api.until(lambda: pool.stats().waiting == 2)
+    pool._line.popleft()  # as an asynchronous exception does in `serve`, before it gives
+    await api.until(lambda: pool.stats().waiting == 2)
+    await pool.put(slot)
+    assert await first.result() is slot
+    await pool.put(slot)
+    await pool.put(await second.result())
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_reaches_a_waiter_just_as_it_finds_itself_out_of_line_is_taken(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    is_stranded = pool._queue.is_stranded
+
+    def given_meanwhile(waiter: Any, line: Any) -> bool:
+        pool._queue.is_stranded = is_stranded
+        line.clear()
+        pool._leases.clear()
+        waiter.give(slot)
+        return True
+
+    pool._queue.is_stranded = given_meanwhile
+    assert await pool.take() is slot
+    await pool.put(slot)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_slow_open_without_a_deadline_is_waited_for(api: Api, source: Source) -> None:
+    go = api.event()
+    opening: list[int] = []
+
+    async def open_resource() -> object:
+        opening.append(1)
+        await go.waited()
+        return source.open()
+
+    pool = api.pool(capacity=1, open=open_resource)
+    job = api.start(pool.take())
+    await api.until(lambda: opening)
+    with pytest.raises(PoolTimeout):
+        await pool.take(0.02)  # longer than the patience, several times
+    go.set()
+    await pool.put(await job.result())
