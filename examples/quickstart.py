@@ -6,6 +6,7 @@ one table, ``quickstart_account``, and drops it again.
 
 from __future__ import annotations
 
+import logging
 import random
 import select
 import sys
@@ -26,6 +27,10 @@ THREADS, CONNECTIONS, TRANSFERS = 8, 4, 100
 ACCOUNTS, BALANCE = 20, 1000
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")  # in one piece, which print() is not when threads print at the same time
+
+
 class Journal(Observer):
     """Prints what the pool opens and closes, and why."""
 
@@ -36,10 +41,10 @@ class Journal(Observer):
     def opened(self, pool: Any, slot: Slot[connection], seconds: float) -> None:
         self.open += 1
         self.all_closed.clear()
-        print(f"  opened   {slot.name}: server process {slot.resource.info.backend_pid}, {seconds * 1000:.0f} ms")
+        say(f"  opened   {slot.name}: server process {slot.resource.info.backend_pid}, {seconds * 1000:.0f} ms")
 
     def closed(self, pool: Any, slot: Slot[connection], reason: str) -> None:
-        print(f"  recycled {slot.name}: {reason}")
+        say(f"  recycled {slot.name}: {reason}")
         self.open -= 1
         if not self.open:
             self.all_closed.set()
@@ -55,25 +60,25 @@ def transfer(pool: ConnectionPool, number: int) -> None:
 
 
 def rush_hour(pool: ConnectionPool) -> None:
-    print(f"\nRush hour: {THREADS} threads make {THREADS * TRANSFERS} transfers over {CONNECTIONS} connections.")
+    say(f"\nRush hour: {THREADS} threads make {THREADS * TRANSFERS} transfers over {CONNECTIONS} connections.")
     began = time.monotonic()
     with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(partial(transfer, pool), range(THREADS * TRANSFERS)))
     stats = pool.stats()
-    print(f"  done in {time.monotonic() - began:.2f} s: {stats.opens.count} connections lent {stats.takes} times,")
-    print(
+    say(f"  done in {time.monotonic() - began:.2f} s: {stats.opens.count} connections lent {stats.takes} times,")
+    say(
         f"  {stats.waits.count} takes had to wait their turn, none longer than {stats.waits.longest_time * 1000:.0f} ms"
     )
 
 
 def quiet(pool: ConnectionPool, journal: Journal) -> None:
-    print("\nQuiet: nobody comes, so the recycler closes what has been idle for max_idle_time.")
+    say("\nQuiet: nobody comes, so the recycler closes what has been idle for max_idle_time.")
     if not journal.all_closed.wait(30):
         raise SystemExit("the recycler has closed nothing for 30 s")
 
 
 def cut(pool: ConnectionPool, dsn: str) -> None:
-    print("\nThe server cuts a connection that lies idle; the next to take one does not notice.")
+    say("\nThe server cuts a connection that lies idle; the next to take one does not notice.")
     with pool.get() as conn:
         victim = conn
     administrator = psycopg2.connect(dsn)
@@ -82,11 +87,12 @@ def cut(pool: ConnectionPool, dsn: str) -> None:
     administrator.close()
     select.select([victim], [], [], 10)  # readable: the server's farewell is here
     with pool.get() as conn:
-        print(f"  lent     a live one: server process {conn.info.backend_pid}")
+        say(f"  lent     a live one: server process {conn.info.backend_pid}")
 
 
 def set_up(pool: ConnectionPool) -> None:
     with pool.connection() as conn, conn.cursor() as cursor:
+        say(f"  PostgreSQL {conn.info.parameter_status('server_version')} on {conn.info.host}, port {conn.info.port}")
         cursor.execute("DROP TABLE IF EXISTS quickstart_account")
         cursor.execute("CREATE TABLE quickstart_account (id int PRIMARY KEY, balance int NOT NULL)")
         cursor.execute(
@@ -113,13 +119,14 @@ def main(dsn: str) -> None:
         cut(pool, dsn)
         total = tear_down(pool)
     stats = pool.stats()
-    print(f"\nThe books balance: {total} of {ACCOUNTS * BALANCE}.")
+    say(f"\nThe books balance: {total} of {ACCOUNTS * BALANCE}.")
     recycled = ", ".join(f"{count} by {reason}" for reason, count in stats.closes.items())
-    print(f"Opened {stats.opens.count}, reused {stats.takes - stats.opens.count} times, recycled {recycled}.")
+    say(f"Opened {stats.opens.count}, reused {stats.takes - stats.opens.count} times, recycled {recycled}.")
     if total != ACCOUNTS * BALANCE:
         raise SystemExit("money was lost")
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="  warning  %(message)s", stream=sys.stdout)
     with server(sys.argv[1] if len(sys.argv) > 1 else None) as dsn:
         main(dsn)
