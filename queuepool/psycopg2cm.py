@@ -11,6 +11,8 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from . import pgsession
 from .pgconnect import Target
+from .pgsession import Session, state_of
+from .pgsocket import is_dead, watch
 from .pgwatch import Deadline
 from .v1 import ResourceManager
 
@@ -54,7 +56,7 @@ class ConnectionManager(ResourceManager):
         keywords = {**dict(zip(("dsn", "connection_factory", "cursor_factory"), args)), **kwargs}
         dsn = keywords.pop("dsn", None)
         self._target = Target(lambda: (dsn, keywords))
-        self._session: pgsession.Session | None = None
+        self._session: Session | None = None
 
     def open(self) -> None:
         """Connect. Raises what `psycopg2.connect` does, without what could be the password."""
@@ -81,7 +83,7 @@ class ConnectionManager(ResourceManager):
     def note_opened(self, resource: Any, now: float) -> None:
         super().note_opened(resource, now)
         # Here and not in `open`, which subclasses extend by settings of their own.
-        self._session = pgsession.Session(resource)
+        self._session = Session(resource)
 
     def takeRepair(self) -> None:
         super().takeRepair()
@@ -95,7 +97,7 @@ class ConnectionManager(ResourceManager):
     def repair(self) -> None:
         """Make the connection fit for its next user, or close it if that cannot be done."""
         conn, session = self.resource, self._session
-        if not self._isOpen or (session is not None and session.is_clean(conn)):
+        if not self._isOpen or (session is not None and not conn.closed and state_of(conn) == session.fresh):
             return
         try:
             with Deadline(conn, self.REPAIR_TIME):
@@ -106,12 +108,12 @@ class ConnectionManager(ResourceManager):
             self.close()
 
     def _is_alive(self) -> bool:
-        conn, session = self.resource, self._session
+        conn = self.resource
         if conn.closed:
             return False
-        verdict = None if session is None else session.look()
-        if verdict is not None:
-            return verdict
+        events = watch(conn)(0)
+        if not events or is_dead(events):
+            return not events
         try:
             # The server spoke unasked: its farewell, or a mere NOTIFY.
             with Deadline(conn, self.CHECK_TIME):

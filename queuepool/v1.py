@@ -114,8 +114,6 @@ class ResourceManager(Slot[Any]):
     Old programs may read `_isOpen`, `_lastOpened`, `_lastUsed` and `_usageCount` as well.
     """
 
-    state, open_time, idle_time = (_Shadowed(Slot, name) for name in ("state", "open_time", "idle_time"))
-
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._isOpen = False
@@ -195,6 +193,10 @@ class ResourceManager(Slot[Any]):
             self._pool._by_resource.pop(self._listed_as, None)
 
 
+for _name in ("state", "open_time", "idle_time"):
+    setattr(ResourceManager, _name, _Shadowed(Slot, _name))
+
+
 def _overrides(manager: ResourceManager, method: str) -> bool:
     """Whether the manager or its class has a `method` of its own."""
     return getattr(getattr(manager, method), "__func__", None) is not getattr(ResourceManager, method)
@@ -215,7 +217,7 @@ class _ManagersOwn(Lifecycle[Any]):
         #: How often the resource had been taken when `putRepair` last saw it.
         self.noted_uses = 0
         #: Of the resource that is about to be closed: whether the manager has not done so, and owes it a `putRepair`.
-        self.leaving = False, False
+        self.leaving: tuple[bool, bool] = False, False
 
     def offers(self, hook: str) -> bool:
         offered = self._offered.get(hook)

@@ -133,6 +133,8 @@ def test_the_clock_of_a_manager_may_be_read_as_dates() -> None:
 def test_a_subclass_may_have_attributes_of_names_that_the_pool_uses_now() -> None:
     class Own(Recording):
         state: Any
+        open_time: Any
+        idle_time: Any
 
         def __init__(self) -> None:
             super().__init__()

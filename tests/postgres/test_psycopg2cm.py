@@ -218,12 +218,15 @@ def test_a_farewell_that_is_not_yet_read_is_understood(proxy: Proxy) -> None:
         assert fetch(manager.resource, "SELECT 1") == 1
 
 
-def test_where_the_socket_tells_too_little_the_server_is_asked(database: Postgres) -> None:
+def test_where_the_socket_tells_too_little_the_server_is_asked(
+    database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = pool_of(database)
     with pool.take() as manager:
         conn = manager.resource
     database.terminate_backends()
-    manager._session.look = lambda: None  # as on Windows, which cannot tell a farewell from a NOTIFY
+    monkeypatch.delattr(select, "poll")  # as on Windows, which cannot tell a farewell from a NOTIFY
+    wait_for_farewell(conn)
     with pool.take():
         assert manager.resource is not conn
 
