@@ -115,7 +115,7 @@ async def main(dsn: str) -> None:
         assert count >= len(answers), "an answer without an order"
         print(f"{count} orders by 20 clients; answers like {answers[-1].strip()!r}")
         print(
-            f"{stats.opens.count} connections of at most {pool.capacity}, lent {stats.takes} times; {stats.taken} out now"
+            f"{stats.opens.count} connections, {pool.capacity} at a time, lent {stats.takes} times; {stats.taken} out now"
         )
     print("closed")
 

@@ -142,6 +142,26 @@ def test_the_sqlite_pool_hands_on_neither_state_nor_a_dead_connection(tmp_path: 
     assert "100 visits by 4 threads" in printed
 
 
+def test_the_asyncio_service_answers_every_order_that_was_begun(dsn: str, tmp_path: Path) -> None:
+    printed = run("asyncio_service.py", tmp_path, QUEUEPOOL_DSN=dsn)
+    assert re.search(r"^\d+ orders by 20 clients; answers like 'order \d+: ", printed)
+    assert "4 at a time" in printed
+    assert "0 out now\nclosed\n" in printed
+
+
+def test_the_pool_of_streams_hands_on_neither_an_answer_nor_a_dead_connection(tmp_path: Path) -> None:
+    printed = run("asyncio_streams.py", tmp_path)
+    assert "100 of 100 tasks got their own answer, over 3 connections" in printed
+    assert "the same connection: True and clean: True" in printed
+    assert "after a hang-up: 100 of 100, 3 found dead before they were lent\ntaken: 0\n" in printed
+
+
+def test_fastapi_serves_plain_and_async_endpoints_from_one_pool(dsn: str, tmp_path: Path) -> None:
+    printed = run("asyncio_fastapi.py", tmp_path, QUEUEPOOL_DSN=dsn)
+    assert "100 of 100 answers are right" in printed
+    assert "'taken': 0, 'waiting': 0" in printed
+
+
 def test_the_readme_names_every_example() -> None:
     readme = (ROOT / "README.rst").read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f"examples/{path.name}" not in readme] == []
