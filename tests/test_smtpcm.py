@@ -25,7 +25,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from queuepool import Pool
 from queuepool.smtpcm import ConnectionManager
 from tests.support import assert_whole, wait_until
-from tests.test_v1 import expected_of, output_of
+from tests.v1_support import expected_of, output_of
 
 USER, PASSWORD = "postman", "hunter2-or-so"
 LETTER = ("pool@example.org", ["reader@example.org"], "Subject: hello\r\n\r\nHello")

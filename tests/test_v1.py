@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import subprocess
-import sys
 import threading
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,33 +14,9 @@ import queuepool
 import queuepool.pool
 from queuepool import Pool, ResourceManager
 from tests.support import Clock, assert_whole
-from tests.v1_managers import Plain, Recording, pool_of
+from tests.v1_support import Plain, Recording, expected_of, output_of, pool_of
 
-ROOT = Path(__file__).parents[1]
-PROGRAMS = Path(__file__).parent / "v1_programs"
 GENERIC = ("failing.py", "loops.py", "repairing.py", "workers.py")
-
-
-def output_of(program: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAMS / program), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout
-
-
-def expected_of(program: str) -> str:
-    """What the program says at its end that it prints; taken from 1.3.2, where that got to the end."""
-    text = (PROGRAMS / program).read_text(encoding="utf-8")
-    lines = text.partition(" prints:\n")[2].splitlines()
-    return "".join(line[2:] + "\n" for line in lines)
 
 
 @pytest.mark.parametrize("program", GENERIC)

@@ -12,7 +12,7 @@ import pytest
 
 from queuepool import BadResource, Pool, PoolClosed, ResourceManager, WrongSlot
 from tests.support import PATIENCE, assert_whole
-from tests.v1_managers import Plain, Recording, pool_of
+from tests.v1_support import Plain, Recording, pool_of
 
 
 def test_an_exception_after_close_is_not_hidden() -> None:

@@ -19,7 +19,7 @@ from psycopg2.sql import SQL, Identifier  # noqa: E402
 from queuepool import Pool, ResourceManager  # noqa: E402
 from queuepool.psycopg2cm import ConnectionManager, ConnectionManagerExtended  # noqa: E402
 from tests.support import PATIENCE, assert_whole  # noqa: E402
-from tests.test_v1 import expected_of, output_of  # noqa: E402
+from tests.v1_support import expected_of, output_of  # noqa: E402
 
 from .proxy import Proxy  # noqa: E402
 from .server import Postgres, Server  # noqa: E402

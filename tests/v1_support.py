@@ -1,10 +1,39 @@
-"""Managers as programs for queuepool 1.3.2 wrote them, and a pool filled as they filled it."""
+"""Programs for queuepool 1.3.2, managers as they wrote them, and a pool filled as they filled it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from queuepool import Pool, ResourceManager
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = Path(__file__).parent / "v1_programs"
+
+
+def output_of(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(PROGRAMS / program), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def expected_of(program: str) -> str:
+    """What the program says at its end that it prints; taken from 1.3.2, where that got to the end."""
+    text = (PROGRAMS / program).read_text(encoding="utf-8")
+    lines = text.partition(" prints:\n")[2].splitlines()
+    return "".join(line[2:] + "\n" for line in lines)
 
 
 class Recording(ResourceManager):
