@@ -136,6 +136,8 @@ class Take(Generic[T]):
         waiter = driver.waiter()
         try:
             queue.join_line(waiter, line)
+            if pool._closed:  # perhaps only after the look of `_queued_slot`, and after those who waited were told
+                raise PoolClosed(f"{pool.name}: the pool is closed")
             while True:
                 seconds = driver.patience if until is None else min(driver.patience, until - time.monotonic())
                 if await driver.wait(waiter, seconds):
@@ -164,7 +166,7 @@ class Take(Generic[T]):
 
     async def _is_fit(self, slot: Slot[T]) -> bool:
         """Whether the open `slot`, ours, may be lent; if not it is empty after, or no longer ours."""
-        pool, driver = self.pool, self.driver
+        pool = self.pool
         if slot.dropped is not None:
             reclaiming.tell(pool, slot, slot.dropped)
             slot.dropped = None
@@ -236,22 +238,18 @@ class Take(Generic[T]):
         pool, driver = self.pool, self.driver
         if not driver.leaves(slot.lifecycle, self.deadline):
             return await step(pool, driver, slot, *args)
-        waiter = driver.waiter()
-        work = _work(pool, driver, slot, step, args, waiter)
+        waiter, claim = driver.waiter(), [slot]
+        work = _work(pool, driver, claim, step, args, waiter)
+        self.slot = None  # the step's, which claims it as it begins
         try:
             driver.spawn(work, f"{pool.name} {step.__name__}")
-        except BaseException:
-            work.close()
-            raise
-        self.slot = None  # it is the step's from here on
-        try:
             seconds = driver.patience if self.deadline is None else self.deadline + GRACE - time.monotonic()
             while not await driver.wait(waiter, seconds) and self.deadline is None:
                 pass
         finally:
             outcome = waiter.abandon()
-            if outcome is not None:
-                self.slot = slot  # the step is over, so the slot is this take's again
+            if outcome is not None or _popped(claim) is not None:
+                self.slot = slot  # the step is over, or has not begun and never will, so the slot is this take's again
         if outcome is None:
             name = step.__name__.partition("_")[0]
             raise pool._timeout_error(time.monotonic() - self.began, f"{name} of {slot.name} did not end")
@@ -261,10 +259,20 @@ class Take(Generic[T]):
         return result
 
 
+def _popped(claim: list[Slot[T]]) -> Slot[T] | None:
+    try:
+        return claim.pop()
+    except IndexError:
+        return None
+
+
 async def _work(
-    pool: BasePool[T], driver: Any, slot: Slot[T], step: Callable[..., Awaitable[Any]], args: Any, waiter: Waiter
+    pool: BasePool[T], driver: Any, claim: list[Slot[T]], step: Callable[..., Awaitable[Any]], args: Any, waiter: Waiter
 ) -> None:
     """`step`, away from its caller: hand over the result, or, if the caller has left, put the slot back."""
+    slot = _popped(claim)
+    if slot is None:
+        return  # the caller left before this began
     outcome: Any
     try:
         outcome = await step(pool, driver, slot, *args), None

@@ -70,7 +70,12 @@ class ThreadDriver:
 
     def spawn(self, flow: Coroutine[Any, Any, None], name: str) -> None:
         """Run `flow` in a thread of its own, which does not keep the program from ending."""
-        threading.Thread(target=_run_logged, args=(flow,), name=name, daemon=True).start()
+        thread = threading.Thread(target=_run_logged, args=(flow,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads
+            flow.close()
+            raise
 
 
 def _run_logged(flow: Coroutine[Any, Any, None]) -> None:

@@ -78,6 +78,45 @@ def test_a_step_that_cannot_get_a_thread_loses_no_slot(monkeypatch: pytest.Monke
         pass
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_ctrl_c_as_a_step_gets_its_thread_leaves_the_slot_to_one_of_the_two(
+    begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go = threading.Event(), threading.Event()
+
+    class Hanging(Lifecycle[object]):
+        may_hang = True
+
+        def open(self) -> object:
+            opening.set()
+            assert go.wait(PATIENCE)
+            return object()
+
+    start, threads = threading.Thread.start, []
+
+    def interrupted(self: threading.Thread) -> None:
+        threads.append(self)
+        if begun:
+            start(self)
+            assert opening.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    pool = Pool("pool", 1, lifecycle=Hanging())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.take(5.0)
+    assert pool._queue.qsize() == (0 if begun else 1), "while it opens, the slot is the step's"
+    if not begun:
+        start(threads[0])
+    go.set()
+    threads[0].join()
+    assert_whole(pool)
+    assert pool.stats().opens.count == begun
+    with pool.take(5.0):
+        pass
+
+
 def test_a_slot_held_by_a_thread_that_died_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     pool = Pool("orders", 1, open=object)
     thread = threading.Thread(target=pool.take, name="worker-3")
