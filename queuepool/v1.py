@@ -111,7 +111,8 @@ class ResourceManager(Slot[Any]):
     `open` sets `self.resource`; `close` closes it, and may be called by whoever holds the slot, after which it opens anew
     at its next take. `takeRepair` is called at each take and `putRepair` at each put; either may call `close`. What
     `takeRepair` raises means, as with any check, that the resource is dead; what `open` raises goes to the taker.
-    Old programs may read `_isOpen`, `_lastOpened`, `_lastUsed` and `_usageCount` as well.
+    The other names of `Slot`'s are the pool's own (`is_open`, `use_count`, `opened_at`, `lifecycle`, ...): a subclass that
+    has such an attribute must rename it. Old programs may read `_isOpen`, `_lastOpened`, `_lastUsed` and `_usageCount` as well.
     """
 
     def __init__(self, name: str) -> None:
