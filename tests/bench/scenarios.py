@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import aio, bursts, postgres, scale, startup, threads, wsgi
+from . import aio, bursts, outage, postgres, scale, startup, threads, wsgi
 from .measure import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -13,6 +13,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scale.SCENARIOS,
     *aio.SCENARIOS,
     *postgres.SCENARIOS,
+    *outage.SCENARIOS,
     *wsgi.SCENARIOS,
     *startup.SCENARIOS,
 )
