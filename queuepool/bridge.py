@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from asyncio.events import _get_running_loop  # None instead of an error where no loop runs
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from sys import _getframe
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -16,7 +15,7 @@ from .core import DEFAULT, LeaseRecord
 from .lifecycle import AnyLifecycle
 from .loops import LOOPS, LoopWaiter
 from .slot import Slot
-from .threads import ThreadDriver, run
+from .threads import ThreadDriver
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -48,11 +47,6 @@ class BridgeDriver(ThreadDriver):
 
     async def wait(self, waiter: LoopWaiter, seconds: float) -> bool:  # type: ignore[override]
         return await waiter.wait(seconds)
-
-    async def finish(self, flow: Coroutine[Any, Any, R], name: str) -> R:
-        if _get_running_loop() is None:  # in the thread of such a step
-            return await flow
-        return await in_thread(name, run, flow)
 
 
 BRIDGE = BridgeDriver()

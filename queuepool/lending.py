@@ -340,20 +340,14 @@ async def close(pool: BasePool[T], driver: Any, slot: Slot[T], reason: str) -> E
         slot.inherited = False
         forking.keep(resource)
     else:
-        failure = await driver.finish(_close_resource(pool, driver, slot, resource), f"{pool.name} close")
+        try:
+            await driver.call(slot.lifecycle.close, resource)
+        except Exception as error:
+            failure = error
+            pool._counters.close_errors += 1
+            pool._note_failure(slot, "close", error)
     pool._observe("closed", slot, reason)
     return failure
-
-
-async def _close_resource(pool: BasePool[T], driver: Any, slot: Slot[T], resource: T) -> Exception | None:
-    """Close what has left `slot`. May outlive its caller, and with it the caller's hold of the slot."""
-    try:
-        await driver.call(slot.lifecycle.close, resource)
-    except Exception as error:
-        pool._counters.close_errors += 1
-        pool._note_failure(slot, "close", error)
-        return error
-    return None
 
 
 def poll(pool: BasePool[T], slot: Slot[T]) -> bool | None:

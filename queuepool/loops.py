@@ -84,7 +84,7 @@ class LoopDriver:
         return LoopWaiter(self.current())
 
     def leaves(self, lifecycle: AnyLifecycle[Any], deadline: float | None) -> bool:
-        """Always: what opens for a caller that was cancelled shall finish and go idle."""
+        """Always: what a cancelled caller began shall end, and what opened for it go idle."""
         return True
 
     async def wait(self, waiter: LoopWaiter, seconds: float | None) -> bool:
@@ -93,10 +93,6 @@ class LoopDriver:
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         result = function(*args)
         return await result if isinstance(result, Awaitable) else result
-
-    async def finish(self, flow: Coroutine[Any, Any, R], name: str) -> R:
-        """Await `flow` so that it ends whatever becomes of its caller."""
-        return await asyncio.shield(self.spawn(flow, name))
 
     async def breathe(self) -> None:
         """Let others run, in the middle of a long sweep."""
@@ -144,9 +140,6 @@ class OwnTask(LoopDriver):
             _drop(result)
             raise
         return await result
-
-    async def finish(self, flow: Coroutine[Any, Any, R], name: str) -> R:
-        return await flow
 
     async def _leave_place(self) -> None:
         if self._in_place:

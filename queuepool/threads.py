@@ -60,10 +60,6 @@ class ThreadDriver:
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
 
-    async def finish(self, flow: Coroutine[Any, Any, R], name: str) -> R:
-        """Await `flow` so that it ends whatever becomes of its caller."""
-        return await flow
-
     async def breathe(self) -> None:
         """Let others run, in the middle of a long sweep."""
         time.sleep(0)

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
 import pytest
 
 import queuepool
-from queuepool import AsyncLifecycle, BadResource, Pool, Slot, WrongLoop, WrongSlot
+from queuepool import AsyncLifecycle, BadResource, Pool, Slot, WrongLoop, WrongSlot, forking, loops
 from queuepool.aio import AsyncPool
 
 from .aio import AsyncSource, in_loop, quiet, run_in, until
@@ -481,6 +482,27 @@ def test_a_forked_child_uses_the_pool_in_a_loop_of_its_own_and_closes_nothing_of
     run_in(asyncio.new_event_loop, flow)
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "future"])
+def test_a_loop_that_ends_before_a_reset_begins_leaves_its_resource_to_be_closed(kind: str) -> None:
+    source = AsyncSource()
+
+    def reset(resource: Resource) -> Any:
+        return source.areset(resource) if kind == "coroutine" else asyncio.get_running_loop().create_future()
+
+    pool = AsyncPool("pool", 1, open=source.aopen, reset=reset)
+
+    async def flow() -> None:
+        pool.put(await pool.take())
+        (resetting,) = (task for task in loops._background if task.get_name() == "pool put")
+        resetting.cancel()
+        await quiet()
+
+    run_in(asyncio.new_event_loop, flow)
+    assert_whole(pool)
+    (slot,) = pool._slots
+    assert slot.condemned == "reset"
+
+
 # --- putting in slots of one's own
 
 
@@ -550,6 +572,41 @@ async def test_a_pool_that_is_dropped_ends_its_recycler() -> None:
     del pool
     gc.collect()
     await quiet()
+
+
+@in_loop
+async def test_a_pool_that_is_dropped_just_as_a_sweep_is_due_is_not_swept() -> None:
+    pools = [AsyncPool("pool", 1, open=AsyncSource().aopen)]
+    pools[0].start_recycler(0.001)
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.0011, lambda: pools.clear() or gc.collect())
+    time.sleep(0.01)  # noqa: ASYNC251 - so that both are due when the loop looks again
+    await quiet()
+
+
+def test_a_recycler_that_never_began_ends_with_its_pool_or_by_request() -> None:
+    pool = AsyncPool("pool", 1, open=AsyncSource().aopen)
+    pool.start_recycler(0.001)
+    run_in(asyncio.new_event_loop, pool.stop_recycler)
+    pool.start_recycler(0.001)
+    del pool
+    gc.collect()
+
+
+def test_a_forked_child_sweeps_at_the_same_interval_once_it_awaits_the_pool() -> None:
+    source = AsyncSource()
+    pool = AsyncPool("pool", 1, open=source.aopen, close=source.aclose, max_idle_time=0.001)
+    pool.start_recycler(0.002)
+    before = pool._recycler
+    forking.forget(pool)
+    assert pool._recycler is not before
+
+    async def flow() -> None:
+        await pool.prefill()
+        await until(lambda: not source.live)
+        await pool.close()
+
+    run_in(asyncio.new_event_loop, flow)
 
 
 @in_loop

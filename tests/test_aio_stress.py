@@ -82,11 +82,12 @@ class Crowd:
             asyncio.ensure_future(self.sit(self.random.randrange(4), self.random.random() < 0.02)) for _ in range(tasks)
         ]
         victims = self.random.sample(crowd, cancels + cancels // 2)
-        while not all(task.done() for task in crowd):
+        while victims:
             await asyncio.sleep(0)
-            for _ in range(self.random.randrange(8)):
-                if victims:
-                    victims.pop().cancel()
+            for victim in victims[-self.random.randrange(1, 8) :]:
+                victim.cancel()
+                victims.remove(victim)
+        await asyncio.wait(crowd)
         for task in crowd:
             if task.cancelled():
                 self.cancelled += 1
