@@ -72,6 +72,7 @@ def _calibrate() -> tuple[int, int]:
     slot.resource = object()
     tables._slots[slot] = None
     del slot
+    spare = alone = 0
     # In the same words as in `reclaim`, for the counts depend on how many variables hold the slot.
     for slot in list(tables._slots):
         spare, alone = _spare_references(tables, slot), resource_references(slot)
