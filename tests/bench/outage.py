@@ -217,10 +217,10 @@ OUTAGE = Scenario(
     "outage",
     "The server is down for five seconds",
     [
+        Metric("first success", "ms", MILLI),
         Metric("failures"),
         Metric("failures after"),
         Metric("longest", "s"),
-        Metric("first success", "ms", MILLI),
         Metric("attempts", "/s"),
         Metric("capacity after", more_is_better=True),
     ],
@@ -246,7 +246,7 @@ OUTAGE = Scenario(
 KILLED = Scenario(
     "killed",
     "All idle connections are killed",
-    [Metric("errors"), Metric("replaced", "ms", MILLI)],
+    [Metric("replaced", "ms", MILLI), Metric("errors")],
     [Case("50 connections, 50 threads", {"connections": 50})],
     [Case("5 connections, 5 threads", {"connections": 5})],
     tuple(PEERS),
