@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queuepool import Pool
+from queuepool import Pool, PoolClosed
 from queuepool.slotqueue import Waiter
 from queuepool.threads import ThreadDriver
 
@@ -61,3 +61,14 @@ def test_a_giver_may_take_back_what_the_waiter_that_leaves_has_just_seen() -> No
     waiter._items = RunsBeforePop(list.pop)
     waiter._items.append("a slot")
     assert waiter.abandon() is None
+
+
+def test_a_take_that_joins_the_line_as_the_pool_closes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Pool[object] = Pool("pool", 1, open=object)
+
+    def closes_meanwhile() -> None:
+        pool.close(0)
+
+    monkeypatch.setattr(pool._queue, "get_now", closes_meanwhile)
+    with pytest.raises(PoolClosed):
+        pool.take(PATIENCE)
