@@ -70,21 +70,24 @@ async def test_a_slot_that_turns_out_dead_as_the_pool_shrinks_by_it_goes_for_goo
 
     async def check(resource: object) -> bool:
         checking.append(1)
+        if len(checking) > 1:
+            return True
         await go.waited()
         return False
 
     pool = api.pool(capacity=2, open=source.open, close=source.close, check=check)
-    await pool.cycle()
+    await pool.cycle_together(2)
     job = api.start(pool.take())
     await api.until(lambda: checking)
     other = await pool.take()
     await pool.resize(1)
-    marked = [slot for slot in pool._slots if slot.retiring]
+    assert not other.retiring, "so it is the other one that is to go"
     go.set()
+    await api.until(lambda: pool.stats().slots == 1)
     await pool.put(other)
-    await pool.put(await job.result())
-    assert len(marked) == 1
-    assert (pool.stats().slots, pool.stats().taken) == (1, 0)
+    assert await job.result() is other
+    await pool.put(other)
+    assert pool.stats().closes == {"check": 1}
 
 
 async def test_a_pool_may_grow_again_while_it_shrinks(api: Api, source: Source) -> None:

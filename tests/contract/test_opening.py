@@ -287,6 +287,18 @@ async def test_a_taker_that_waits_to_open_is_told_when_the_pool_closes(api: Api,
         await job.result()
 
 
+async def test_a_taker_that_waits_to_open_and_is_not_told_notices_itself_that_the_pool_closes(
+    api: Api, source: Source
+) -> None:
+    pool = api.pool("orders", capacity=2, open=source.open, timeout=60.0)
+    source.failing["open"] = ConnectionRefusedError("refused")
+    job = api.start(pool.take())
+    await api.until(lambda: pool.stats().waiting == 1)
+    pool.pool._closed = True  # the first that close() does; then it tells those who wait
+    with pytest.raises(PoolClosed, match="orders: the pool is closed"):
+        await job.result()
+
+
 async def test_the_last_failure_is_named_when_a_take_finds_every_slot_taken(api: Api, source: Source) -> None:
     pool = api.pool("orders", capacity=1, open=source.open)
     source.failing["open"] = RuntimeError("wrong password")
@@ -306,6 +318,13 @@ async def test_a_check_at_every_take_replaces_what_is_dead(api: Api, source: Sou
     source.dead.add(source.made[0])
     assert (await pool.cycle()).number == 2
     assert pool.stats().closes == {"check": 1}
+
+
+@pytest.mark.parametrize("nested", ["new", "same"])
+async def test_what_was_used_a_moment_ago_is_not_checked_again(api: Api, source: Source, nested: str) -> None:
+    pool = api.pool(capacity=1, open=source.open, check=source.check, check_after=60.0, nested=nested)
+    assert [(await pool.cycle()).number for _ in range(3)] == [1, 1, 1]
+    assert source.made[0].history == []
 
 
 async def test_a_check_that_raises_means_dead_and_is_logged(
