@@ -62,8 +62,8 @@ _UNCHECKED_IN_3_9 = {
     *("POP_JUMP_IF_TRUE", "POP_JUMP_IF_FALSE", "JUMP_IF_TRUE_OR_POP", "JUMP_IF_FALSE_OR_POP"),
 }
 #: Whether a call into Python is followed by a check; from 3.11 on there is one as it begins only.
-_CHECKS_AFTER_PYTHON = sys.version_info < (3, 11)
-if _CHECKS_AFTER_PYTHON:
+CHECKS_AFTER_PYTHON = sys.version_info < (3, 11)
+if CHECKS_AFTER_PYTHON:
     _HELD = {"SETUP_FINALLY", "SETUP_WITH", "BEFORE_ASYNC_WITH", "YIELD_FROM"}
     _CHECKS.add("RETURN_VALUE")
 else:
@@ -106,7 +106,7 @@ class Points:
             flag = HOLD if name in _HELD else 0
             if self._every_opcode or (offset not in idle_calls and _is_shared(instruction, before, self._stored)):
                 flag |= SWITCH
-            if _is_checked_after(name) and (_CHECKS_AFTER_PYTHON or offset not in own_calls):
+            if _is_checked_after(name) and (CHECKS_AFTER_PYTHON or offset not in own_calls):
                 flag |= CHECK
             flags.update((each, flag) for each in (*prefixes, offset))
             prefixes.clear()

@@ -8,6 +8,7 @@ added: 500 each, or what `QUEUEPOOL_SCHEDULES` says. `conftest` prints the sum o
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -17,6 +18,9 @@ from .report import Report, Schedule
 _WISH = os.environ.get("QUEUEPOOL_SCHEDULES", "500")
 FULL = _WISH == "all"
 BUDGET = None if FULL else int(_WISH)
+# CPython 3.9 and 3.10 add references to what is traced, and the pool finds what an interrupt lost by
+# the number of references: so nothing may be traced, and no thread be switched, after the interrupt.
+_TRACING_COUNTS = sys.version_info < (3, 11)
 reports: list[Report] = []
 
 
@@ -35,8 +39,11 @@ def prove_interrupted(
 ) -> None:
     """The same with one KeyboardInterrupt in a schedule, wherever CPython may deliver it."""
     bound = preemptions if FULL else preemptions - 1
+    if _TRACING_COUNTS:
+        bound = 0
     _note(explore_interrupts(scenario, under_test, victims=victims, preemptions=bound, limit=BUDGET))
-    _walk(scenario, under_test, Schedule(interrupts=1, victims=victims))
+    if not _TRACING_COUNTS:
+        _walk(scenario, under_test, Schedule(interrupts=1, victims=victims))
 
 
 def _walk(scenario: Scenario, under_test: Sequence[ModuleType], base: Schedule) -> None:

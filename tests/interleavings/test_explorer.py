@@ -303,9 +303,9 @@ def test_the_modules_are_as_before_after_an_exploration() -> None:
     before = dict(vars(toys))
     explore(adding(toys.Counter), [toys])
     assert dict(vars(toys)) == before
-    with patched(toys, sys=None):
+    with patched(toys, time=None):
         assert vars(toys)["allocate_lock"] is standins.Lock
-        assert vars(toys)["sys"] is None
+        assert vars(toys)["time"] is None
     assert dict(vars(toys)) == before
 
 
@@ -457,8 +457,9 @@ def test_threads_are_switched_after_an_interrupt_too() -> None:
     assert explore_interrupts(scenario, [toys], preemptions=1).failures
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.9 and 3.10 copy the locals")
 @pytest.mark.parametrize("interrupts", [0, 1])
-def test_tracing_adds_no_references_that_an_audit_would_count(interrupts: int) -> None:
+def test_exploring_adds_no_references_that_an_audit_would_count(interrupts: int) -> None:
     lost: set[int] = set()
 
     def scenario() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,10 @@ def test_an_interrupted_sweep_loses_no_slot(method: str) -> None:
     prove_interrupted(scenario, CORE, victims=(0,))
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 10),
+    reason="CPython 3.9 may deliver between the end of a with and its __exit__ (bpo-29988)",
+)
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_an_interrupted_resize_leaves_a_pool_that_lends(capacity: int) -> None:
     def scenario() -> Any:

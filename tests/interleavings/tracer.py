@@ -1,7 +1,8 @@
 """Tells the scheduler of the points in the code under test, by `sys.settrace`, before Python 3.12.
 
 No reference to a frame or to its locals is kept beyond the event, so that code which looks at
-reference counts sees its own.
+reference counts sees its own. But CPython 3.9 and 3.10 copy the locals of each frame that they have
+reported, and what is in the copy counts twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from types import CodeType, FrameType
 from typing import Any, Optional, Protocol
 
-from .points import ARM, CHECK, EDGE, HOLD, SWITCH, Points
+from .points import ARM, CHECK, CHECKS_AFTER_PYTHON, EDGE, HOLD, SWITCH, Points
 from .worker import Task, raise_if_any
 
 _CHECKS_BEFORE_HANDLERS = sys.version_info < (3, 10)
@@ -55,10 +56,10 @@ class Tracer:
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         code = frame.f_code
-        if self._interrupts and self._host.current is not None:
-            self._host.current.checked = code.co_filename in self._files
-        if code.co_filename not in self._files or "getrefcount" in code.co_names:
-            # 3.9 and 3.10 copy a traced frame's locals to a dict, which getrefcount would count
+        task, traced = self._host.current, code.co_filename in self._files
+        if task is not None and (traced or not CHECKS_AFTER_PYTHON):
+            task.checked = traced
+        if not traced:
             return None
         known = self._locals.get(id(code))
         if known is None:  # kept with the code, lest its id be used again

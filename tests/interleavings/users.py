@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import weakref
 from typing import Any
 
@@ -12,6 +14,7 @@ import queuepool.outage
 import queuepool.pool
 import queuepool.reclaiming
 import queuepool.slotqueue
+import queuepool.steps
 import queuepool.threads
 import queuepool.upkeep
 from queuepool import Exhausted, Pool, PoolClosed, Slot
@@ -22,6 +25,7 @@ CORE = [
     queuepool.core,
     queuepool.ending,
     queuepool.lending,
+    queuepool.steps,
     queuepool.outage,
     queuepool.pool,
     queuepool.reclaiming,
@@ -158,6 +162,8 @@ class Users:
     def check_heals(self) -> None:
         """After two sweeps every slot can be taken, whatever was interrupted, and nothing leaks."""
         pool = self.pool
+        if sys.version_info < (3, 10):  # an interrupt in the cleanup of an except makes a cycle
+            gc.collect()
         pool.recycle()
         pool.recycle()
         slots = [pool.take(0) for _ in range(pool.capacity)]
