@@ -152,8 +152,17 @@ def test_the_tests_files_and_scenarios_that_it_refers_to_exist() -> None:
     assert set(re.findall(r"``(test_\w+)``", README)) - defined == set()
     paths = re.findall(r"``(?:pytest |python )?([\w./]+/[\w./]*|[A-Z]+\.rst)``", README)
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    scenarios = set(re.findall(r"--scenario ([\w-]+)", README))
-    assert [name for name in scenarios if f'"{name}"' not in tests] == []
+    runs = re.findall(r"tests\.bench --(\w+) ([\w-]+)", README)
+    assert runs
+    assert [run for run in runs if f'"--{run[0]}"' not in tests or f'"{run[1]}"' not in tests] == []
+
+
+def test_the_messages_that_it_explains_are_those_of_the_code() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("queuepool/*.py"))
+    logged = "".join(re.findall(r"log\.(?:warning|exception)\(\s*\"(.*?)\"", source))
+    messages = [row[0][2:-2] for row in table("Watching", "message")]
+    assert len(messages) >= 7
+    assert [message for message in messages if message not in logged] == []
 
 
 def test_it_begins_with_two_commands_to_install_and_run() -> None:
