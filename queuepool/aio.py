@@ -12,7 +12,7 @@ from sys import _getframe
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar, overload
 
-from . import ending, lending, options, upkeep
+from . import ending, options, steps, upkeep
 from .aiohandles import DONE, Getting, Leasing, Taking
 from .core import DEFAULT, BasePool, CloseOnException, log
 from .errors import WrongLoop, WrongSlot
@@ -185,7 +185,7 @@ class AsyncPool(BasePool[T]):
 
     def _put_slowly(self, slot: Slot[T], lease: Any, error: BaseException | None) -> Awaitable[None]:
         driver, name = OwnTask(), f"{self.name} put"
-        flow = lending.put_leased(self, driver, slot, lease, error)
+        flow = steps.put_leased(self, driver, slot, lease, error)
         if _get_running_loop() is self._loop:
             return driver.start(flow, name) or DONE
         try:

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, TypeVar
 
-from . import lending, options, reclaiming
+from . import options, reclaiming, steps
 from .core import BasePool
 from .errors import PoolClosed
 from .slot import Slot
@@ -42,7 +42,7 @@ async def resize(pool: BasePool[T], driver: Any, capacity: int) -> None:
         surplus = _mark_retiring(pool, capacity + pool._overflow)
     for slot in surplus:
         if pool._queue.remove(slot):
-            await lending.put(pool, driver, slot)
+            await steps.put(pool, driver, slot)
 
 
 def _mark_retiring(pool: BasePool[T], target: int) -> list[Slot[T]]:
@@ -73,7 +73,7 @@ async def recycle_all(pool: BasePool[T], driver: Any, reason: str) -> list[Excep
         if pool._queue.remove(slot):
             try:
                 if slot.is_open:
-                    error = await lending.close(pool, driver, slot, reason)
+                    error = await steps.close(pool, driver, slot, reason)
                     if error is not None:
                         errors.append(error)
             finally:
@@ -108,7 +108,7 @@ async def _drain(pool: BasePool[T], driver: Any) -> None:
         slot = pool._queue.pop_any()
         if slot is None:
             return
-        await lending.put(pool, driver, slot)
+        await steps.put(pool, driver, slot)
 
 
 async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | None) -> None:

@@ -9,7 +9,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from . import ending, lending, options, upkeep, v1
+from . import ending, lending, options, steps, upkeep, v1
 from .core import DEFAULT, BasePool, CloseOnException, log
 from .errors import WrongSlot
 from .lease import Lease, lease_of
@@ -190,7 +190,7 @@ class Pool(v1.CamelCase, BasePool[T]):
             if self._line or self._standby:
                 self._queue.serve()
         else:
-            run(lending.put_leased(self, THREADS, slot, lease))
+            run(steps.put_leased(self, THREADS, slot, lease))
 
     def _put_after(self, slot: Slot[T], error: BaseException) -> None:
         """Give back a slot whose user raised `error`, which nothing that happens here may hide."""
@@ -198,7 +198,7 @@ class Pool(v1.CamelCase, BasePool[T]):
         if lease is None:
             log.warning("%s: slot %s was put back before its `with` ended by %r", self.name, slot.name, type(error))
         else:
-            run(lending.put_leased(self, THREADS, slot, lease, error))
+            run(steps.put_leased(self, THREADS, slot, lease, error))
 
     # --- other handles
 

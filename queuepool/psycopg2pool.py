@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import connection as Connection
 
-from . import errors, lending, pgerrors, pgsession, pgsocket
+from . import errors, pgerrors, pgsession, pgsocket, steps
 from .core import DEFAULT, CloseOnException, LeaseRecord, log
 from .lifecycle import Lifecycle
 from .pgconnect import Dsn, Target, hidden
@@ -167,7 +167,7 @@ class ConnectionPool(Pool[Connection]):
             lease = self._leases.pop(slot, None)
             if lease is not None:
                 self._note_closed(slot)
-                run(lending.put_leased(self, THREADS, slot, lease))
+                run(steps.put_leased(self, THREADS, slot, lease))
                 return
         Pool.put(self, slot)  # there is nothing to reset, or it is to say what is wrong with it
 
@@ -175,7 +175,7 @@ class ConnectionPool(Pool[Connection]):
         if slot in self._leases:
             self._note_closed(slot)
             if self._closes_on(error):
-                lending.suspect_all(self)  # what one has lost, others may have lost too
+                steps.suspect_all(self)  # what one has lost, others may have lost too
         super()._put_after(slot, error)
 
     def _note_closed(self, slot: Slot[Connection]) -> None:
@@ -183,7 +183,7 @@ class ConnectionPool(Pool[Connection]):
         if conn is not None and conn.closed:
             slot.condemn("closed" if conn.closed == 1 else "lost")
             if conn.closed != 1:
-                lending.suspect_all(self)
+                steps.suspect_all(self)
 
     # --- psycopg2.pool's names
 

@@ -99,7 +99,7 @@ def reclaim(pool: BasePool[Any]) -> int:
     pool._orphaned = False
     found = looked_at = 0
     for slot in list(pool._slots):
-        looked_at += 1
+        looked_at += 1  # noqa: SIM113 - enumerate() would hold on to the slot
         if not looked_at % BREATH:
             time.sleep(0)  # others may want to run
         if (

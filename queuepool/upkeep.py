@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import Any, TypeVar
 
-from . import lending, reclaiming
+from . import reclaiming, steps
 from .core import BasePool, log
 from .slot import AT_ONCE, Slot
 
@@ -56,24 +56,24 @@ async def _look(pool: BasePool[T], driver: Any, slot: Slot[T], surplus: bool) ->
     if slot.dropped is not None:
         reclaiming.tell(pool, slot, slot.dropped)
         slot.dropped = None
-        await lending.settle(pool, driver, slot)
+        await steps.settle(pool, driver, slot)
     if not slot.is_open:
         return
     now = pool._clock()
     reason = pool._limits.exceeded(slot, now) or ("overflow" if surplus else None)
     if reason is None and _wants_check(pool, slot, now):
-        alive = lending.poll(pool, slot)
+        alive = steps.poll(pool, slot)
         if alive is not False and slot.lifecycle.offers("check"):
-            alive = await lending.check(pool, driver, slot)
+            alive = await steps.check(pool, driver, slot)
         if alive is False:
             reason = "check"
             if not slot.suspect:
-                lending.suspect_all(pool)
+                steps.suspect_all(pool)
         else:
             slot.checked_at = now
             slot.due_at = min(slot.expires_at, now + pool._quiet_time)
     if reason is not None:
-        await lending.close(pool, driver, slot, reason)
+        await steps.close(pool, driver, slot, reason)
 
 
 async def fill(pool: BasePool[T], driver: Any, least: int, count: Any) -> int:
@@ -85,7 +85,7 @@ async def fill(pool: BasePool[T], driver: Any, least: int, count: Any) -> int:
             break
         try:
             pool._gate.opening[slot] = time.monotonic()  # not `begin`: nobody waits for this one, and it comes alone
-            await lending.open_resource(pool, driver, slot)
+            await steps.open_resource(pool, driver, slot)
             opened += 1
         finally:
             if slot.is_open or slot.retiring:
