@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Optional
 
 from .monitor import Monitor
+from .places import place_of
 from .tracer import Tracer
 from .worker import Task, Teardown, Worker, raise_if_any
 
 RUN, EXPIRE, INTERRUPT = "goes on", "times out", "is interrupted"
-PATIENCE = 10.0  # real seconds without an end after which a run counts as an endless loop
+PATIENCE = 60.0  # real seconds without an end after which a run counts as an endless loop
 MAX_STEPS = 20_000  # points after which it does
-_KIT = {
-    os.path.join(os.path.dirname(__file__), name) for name in ("monitor.py", "scheduler.py", "standins.py", "tracer.py")
-}
 
 
 class Scheduler:
@@ -282,7 +278,7 @@ class Scheduler:
         """End the run as a failure; the first one counts."""
         if self.failure is None:
             frames = sys._current_frames()
-            places = (_place(frames.get(task.worker.thread.ident or 0)) for task in self.live)
+            places = (place_of(frames.get(task.worker.thread.ident or 0)) for task in self.live)
             told = (f"{task.name} at {place}" for task, place in zip(self.live, places))
             self.failure = "; ".join([message, *told])
         self.ending = True
@@ -292,15 +288,6 @@ class Scheduler:
             return
         me, stops = self.current, ""
         if me is not None and (me is not task or action is INTERRUPT):
-            place = "ended" if me.done else f"stops at {_place(sys._getframe())}"
+            place = "ended" if me.done else f"stops at {place_of(sys._getframe())}"
             stops = f"{me.name} {place}, "
         self.log.append(f"{stops}{task.name} {action}")
-
-
-def _place(frame: Optional[FrameType]) -> str:
-    while frame is not None and frame.f_code.co_filename in _KIT:
-        frame = frame.f_back
-    if frame is None or os.path.basename(frame.f_code.co_filename) == "worker.py":
-        return "its start"
-    code = frame.f_code
-    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} ({code.co_name})"
