@@ -49,7 +49,8 @@ def missing_packages(path: Path) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
-    packages = {name.partition(".")[0] for name in names}
+    # queuepool's own modules for psycopg2 bear its name.
+    packages = {"psycopg2" if "psycopg2" in name else name.partition(".")[0] for name in names}
     beside = {other.stem for other in EXAMPLES.glob("*.py")}
     return sorted(name for name in packages - beside if importlib.util.find_spec(name) is None)
 
