@@ -206,6 +206,19 @@ async def test_a_manager_of_another_pool_or_for_a_pool_that_opens_its_own_is_ref
 
 
 @MANAGERS
+async def test_managers_that_set_no_resource_are_lent_all_the_same(api: Api) -> None:
+    """Some keep what they manage in attributes of their own."""
+
+    class Bare(ResourceManager):
+        pass
+
+    pool = api.pool("managers", capacity=2)
+    for name in ("a", "b"):
+        await pool.put(Bare(name))
+    assert await pool.cycle_together(2) == [None, None]
+
+
+@MANAGERS
 async def test_a_closed_pool_takes_in_no_manager(api: Api) -> None:
     pool = api.pool("managers")
     await pool.close()

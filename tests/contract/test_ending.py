@@ -208,6 +208,20 @@ async def test_close_tells_those_who_wait_at_once(api: Api, source: Source) -> N
     await pool.put(slot)
 
 
+async def test_a_taker_that_comes_just_as_the_pool_closes_is_told_at_once(api: Api, source: Source) -> None:
+    pool = api.pool("orders", capacity=1, open=source.open)
+    slot = await pool.take()
+
+    def closes_meanwhile(waiting: int, now: float) -> bool:
+        pool.pool._closed = True  # close() has told all who wait, and this one does not yet
+        return True
+
+    pool._admission.admits = closes_meanwhile
+    with pytest.raises(PoolClosed, match="orders: the pool is closed"):
+        await pool.take()
+    await pool.put(slot)
+
+
 async def test_close_returns_by_its_deadline_and_says_who_still_holds_what(api: Api, source: Source) -> None:
     pool = api.pool("orders", capacity=1, open=source.open, close=source.close)
     slot = await pool.take()

@@ -87,6 +87,14 @@ async def test_a_returned_slot_goes_straight_to_the_first_who_waits(api: Api, so
     await pool.put(slot)
 
 
+async def test_a_pool_of_one_never_has_two(api: Api, source: Source) -> None:
+    """In escudeiro size 1 yields two live resources, and releasing the second raises Full."""
+    pool = api.pool(capacity=1, open=source.open, close=source.close)
+    jobs = [api.start(pool.cycle()) for _ in range(10)]
+    assert {await job.result() for job in jobs} == {source.made[0]}
+    assert len(source.made) == 1
+
+
 async def test_nobody_overtakes_those_who_wait(api: Api, source: Source) -> None:
     pool = api.pool(capacity=1, open=source.open)
     served: list[int] = []
