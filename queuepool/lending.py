@@ -22,6 +22,10 @@ T = TypeVar("T")
 #: Seconds beyond the deadline that are granted to a step under way, lest a take that may not wait for others never open.
 GRACE = 0.05
 
+#: How often, a second, those who wait in a line wake up to look for what was lost, all together. Thousands of threads
+#: that wake every second can keep one another from ever falling asleep again.
+LOOKS = 200
+
 
 class Take(Generic[T]):
     """One take on its way: `slot` is the slot that it owns, if any, and gives back whatever happens."""
@@ -139,7 +143,9 @@ class Take(Generic[T]):
             if pool._closed:  # perhaps only after the look of `_queued_slot`, and after those who waited were told
                 raise PoolClosed(f"{pool.name}: the pool is closed")
             while True:
-                seconds = driver.patience if until is None else min(driver.patience, until - time.monotonic())
+                # Whoever waits looks around now and then, but a long line together no more often than so.
+                patience = driver.patience and max(driver.patience, len(line) / LOOKS)
+                seconds = patience if until is None else min(patience, until - time.monotonic())
                 if await driver.wait(waiter, seconds):
                     return self._given(waiter.accept())
                 # A last look for what may have been lost, before giving up, and now and then.
