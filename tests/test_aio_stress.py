@@ -165,5 +165,5 @@ async def test_a_waiting_task_costs_a_few_kilobytes() -> None:
         bare = await weigh(lambda: idle(gate))
         waiting = await weigh(wait)
     print(f"bytes of a task that waits for a slot: {waiting:.0f}, of one that waits for an event: {bare:.0f}")
-    assert waiting - bare < 5_000
+    assert waiting - bare < 8_000  # 3.0 kB on CPython 3.11, 5.6 kB on 3.9
     assert_whole(pool)
