@@ -112,6 +112,10 @@ def tear_down(pool: ConnectionPool) -> int:
 def main(dsn: str) -> None:
     journal = Journal()
     with ConnectionPool(dsn, name="bank", capacity=CONNECTIONS, max_idle_time=1.0, observer=journal) as pool:
+        try:
+            pool.prefill(1)  # unlike a take it does not go on trying: a wrong DSN is told at once
+        except psycopg2.Error as error:
+            raise SystemExit(f"no connection to the server: {error}") from None
         pool.start_recycler(interval=0.25)
         set_up(pool)
         rush_hour(pool)
