@@ -1,0 +1,79 @@
+"""Thousands of exceptions at random instants cost a pool no slot and strand nobody.
+
+`QUEUEPOOL_STRIKES` says how many are thrown in each test; a thousand by default. That the explorer of interleavings
+throws one at each point there is, is the systematic half of this; here they come many at a time, in C code too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from queuepool import Pool
+from queuepool.threads import ThreadDriver
+
+from ..support import PATIENCE, Resource, assert_whole
+from .striking import Source, Users
+
+STRIKES = int(os.environ.get("QUEUEPOOL_STRIKES", "1000"))
+
+pytestmark = pytest.mark.timeout(60 + STRIKES / 50)
+
+
+class Nuisance(Exception):
+    """An exception that handlers of `Exception` catch, which those of KeyboardInterrupt do not."""
+
+
+@pytest.fixture(autouse=True)
+def _calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without logs, whose lock an exception may leave locked; and with waiters that look around often."""
+    monkeypatch.setattr(logging.getLogger("queuepool"), "disabled", True)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(ThreadDriver, "patience", 0.02)
+    yield
+
+
+def assert_heals(pool: Pool[Resource]) -> None:
+    """After two sweeps every slot is back and can hold a live resource of its own."""
+    pool.recycle()
+    pool.recycle()
+    assert_whole(pool)
+    slots = [pool.take(PATIENCE) for _ in range(pool.capacity)]
+    assert len({slot.resource for slot in slots}) == pool.capacity
+    assert not any(slot.resource.closed for slot in slots)
+    for slot in slots:
+        pool.put(slot)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Nuisance])
+@pytest.mark.parametrize("opens", ["fine", "slow", "failing"])
+def test_a_struck_pool_is_whole_after_two_sweeps(opens: str, error: type[BaseException]) -> None:
+    source = Source(opens)
+    pool = source.pool(3, timeout=5.0)
+    users = Users(pool, patience=5.0)
+    users.start(6)
+    users.strike(error, STRIKES)
+    users.stop()
+    assert not users.overlaps
+    assert not source.closed_twice
+    source.kind = "fine"
+    assert_heals(pool)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Nuisance])
+def test_those_who_wait_beside_the_struck_are_served(error: type[BaseException]) -> None:
+    """They wait for ever if they must, and none of them does; nor does anybody sweep."""
+    pool = Source("fine").pool(2)
+    victims, bystanders = Users(pool), Users(pool)
+    bystanders.start(3)
+    victims.start(3)
+    victims.strike(error, STRIKES)
+    victims.stop()
+    bystanders.stop()
+    assert not victims.overlaps + bystanders.overlaps
+    assert bystanders.longest_wait < 5.0
+    assert_heals(pool)
