@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from queuepool import Pool
 

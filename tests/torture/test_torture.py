@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -29,12 +28,11 @@ class Nuisance(Exception):
 
 
 @pytest.fixture(autouse=True)
-def _calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without logs, whose lock an exception may leave locked; and with waiters that look around often."""
     monkeypatch.setattr(logging.getLogger("queuepool"), "disabled", True)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(ThreadDriver, "patience", 0.02)
-    yield
 
 
 def assert_heals(pool: Pool[Resource]) -> None:
