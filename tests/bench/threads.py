@@ -220,7 +220,7 @@ def contention_case(threads: int, slots: int, hold: float, duration: float) -> C
 
 WAITS = tuple(Metric(name, "ms", MILLI) for name in ("max", "p50", "p99", "p99.9"))
 ROWS = ((4, 4, 0.0), (16, 4, 0.0), (16, 4, 0.001), (64, 8, 0.001), (200, 20, 0.005))
-CONTENTION_CASES = [contention_case(*row, 3.0) for row in ROWS]
+CONTENTION_CASES = [contention_case(*row, 1.5) for row in ROWS]
 TURNS = {case.label: row for case, row in zip(CONTENTION_CASES, ROWS)}
 OTHERS = tuple(peer for peer in POOLS if peer != "queuepool")
 WAITING_PEERS = tuple(peer for peer in OTHERS if peer not in ("psycopg2.pool", "lifoqueue-pool"))
@@ -297,7 +297,7 @@ MUST = (
     ),
     replace(
         CONTENTION,
-        cases=[CONTENTION_CASES[2]],
+        cases=[contention_case(16, 4, 0.001, 3.0)],
         peers=("queuepool", "lifoqueue-pool", "bare-handover"),
         rounds=5,
     ),
