@@ -206,13 +206,14 @@ class SlotQueue(_QueueBase):
         self.serve()
 
     def is_stranded(self, waiter: Waiter, line: deque[Waiter]) -> bool:
-        """Whether `waiter` has left `line` and was given nothing: an asynchronous exception struck in `serve`.
+        """Whether `waiter` has left `line` and was not woken: an asynchronous exception struck in `serve`.
 
         Tickets rise along the line, so its first tells; a neighbour that overtook between drawing and joining makes
         this say yes too early, which costs a needless change of waiters and nothing else.
         """
         try:
-            return line[0].ticket > waiter.ticket
+            # What it was given shows it too, and has to: while nobody has that slot, the first may never go.
+            return bool(waiter._items) or line[0].ticket > waiter.ticket
         except IndexError:
             return True
 

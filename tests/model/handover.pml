@@ -297,7 +297,12 @@ inline wake(l, what) {
 /* A waiter looks around each second. It is offered here only when it changes something, for else what it cannot mend
    would not be seen as a deadlock, but as an endless loop. */
 #define CAN_SERVE(l) (lines[l].n && !held && (open_slots || (l == LINE && empty_slots)))
-#define IS_STRANDED(l) (lines[l].n == 0 || ticket[lines[l].at[0]] > ticket[waiter])
+#ifdef FAULT_ASKS_THE_LINE_ALONE
+#define HAS_BEEN_GIVEN false
+#else
+#define HAS_BEEN_GIVEN (item[waiter] != NONE)
+#endif
+#define IS_STRANDED(l) (HAS_BEEN_GIVEN || lines[l].n == 0 || ticket[lines[l].at[0]] > ticket[waiter])
 
 inline wait(l, times_out) {
 #ifdef FAULT_LOOKS_THEN_JOINS

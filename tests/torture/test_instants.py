@@ -10,7 +10,7 @@ import pytest
 
 from queuepool import Pool, PoolClosed
 from queuepool.slotqueue import Waiter
-from queuepool.threads import ThreadDriver
+from queuepool.threads import ThreadDriver, ThreadWaiter
 
 from ..support import PATIENCE, assert_whole, wait_until
 
@@ -40,6 +40,30 @@ def test_a_put_interrupted_before_it_looks_at_the_line_strands_no_waiter(monkeyp
         pool.put(slot)
     waiter.join()
     assert pool.stats().timeouts == 0
+    assert_whole(pool)
+
+
+def test_a_waiter_that_was_given_a_slot_but_not_woken_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even while the line is headed by one that came before it, and has lost its place once."""
+    monkeypatch.setattr(ThreadDriver, "patience", 0.01)
+    pool: Pool[object] = Pool("pool", 1, open=object)
+    slot = pool.take()
+    earlier = ThreadWaiter()
+    waiter = threading.Thread(target=lambda: pool.put(pool.take(PATIENCE)))
+    waiter.start()
+    wait_until(lambda: pool.stats().waiting == 1)
+
+    def struck(_: object) -> None:
+        pool._line.appendleft(earlier)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadWaiter, "wake", struck)
+        with pytest.raises(KeyboardInterrupt):
+            pool.put(slot)
+    assert earlier.wait(PATIENCE / 2)
+    pool._give_back(earlier.accept())  # type: ignore[arg-type]
+    waiter.join()
     assert_whole(pool)
 
 
