@@ -288,7 +288,8 @@ class AsyncPool(BasePool[T]):
         """Lend no more, tell those who wait (`PoolClosed`), close what is idle, and wait for what is out on loan, at most
         `timeout` seconds (None: as long as it takes). Returns who still holds slots; those are closed at put. Repeatable.
         """
-        await self.stop_recycler()
+        if self._recycler is not None:
+            self._recycler.end()  # what its sweep may hold is waited for like any other slot
         return await self._finish(ending.close, timeout)
 
     async def __aenter__(self) -> Self:

@@ -23,7 +23,7 @@ class AsyncRecycler:
         self.interval = options.number("interval", interval)
         if not self.interval:
             raise ValueError("interval must be more than 0 seconds")
-        self._pool = weakref.ref(pool, self._end)
+        self._pool = weakref.ref(pool, self.end)
         self._name = f"{pool.name} recycler"
         self._stopping: LoopWaiter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -34,13 +34,14 @@ class AsyncRecycler:
             self._stopping = LoopWaiter()
             self._task = LOOPS.spawn(_sweep_for_ever(self._pool, self._stopping, self.interval), self._name)
 
-    def _end(self, _: Any = None) -> None:
+    def end(self, _: Any = None) -> None:
+        """End the task, after the sweep that it may be at. From any thread or finalizer."""
         if self._stopping is not None:
             self._stopping.give(None)
 
     async def stop(self) -> None:
         """End the task, and wait for its sweep to end unless called by that very sweep."""
-        self._end()
+        self.end()
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait([self._task])
 

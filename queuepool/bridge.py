@@ -57,7 +57,10 @@ async def in_thread(name: str, function: Callable[..., R], *args: Any) -> R:
     waiter = LoopWaiter()
     context = contextvars.copy_context()
     work = threading.Thread(target=context.run, args=(_hand_over, waiter, function, args), name=name, daemon=True)
-    work.start()
+    try:
+        work.start()
+    except RuntimeError:  # the system has no more threads; better the loop waits than that a slot does not come back
+        return function(*args)
     try:
         await waiter.wait(None)
         outcome: Any = waiter.accept()

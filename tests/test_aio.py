@@ -576,10 +576,14 @@ async def test_a_pool_that_is_dropped_ends_its_recycler() -> None:
 
 @in_loop
 async def test_a_pool_that_is_dropped_just_as_a_sweep_is_due_is_not_swept() -> None:
+    def drop() -> None:
+        pools.clear()
+        gc.collect()
+
     pools = [AsyncPool("pool", 1, open=AsyncSource().aopen)]
     pools[0].start_recycler(0.001)
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_later(0.0011, lambda: pools.clear() or gc.collect())
+    asyncio.get_running_loop().call_later(0.0011, drop)
     time.sleep(0.01)  # noqa: ASYNC251 - so that both are due when the loop looks again
     await quiet()
 
@@ -630,6 +634,27 @@ async def test_the_recycler_survives_a_sweep_that_fails_and_counts_it(caplog: py
     assert pool.stats().sweep_errors == failures
     assert "a sweep failed; the recycler goes on" in caplog.text
     await pool.close()
+
+
+@in_loop
+async def test_close_keeps_its_timeout_though_a_sweep_hangs() -> None:
+    clock, go, source = Clock(), asyncio.Event(), AsyncSource()
+
+    async def close(resource: Resource) -> None:
+        await go.wait()
+        source.close(resource)
+
+    pool = AsyncPool("pool", 1, open=source.aopen, close=close, clock=clock)
+    await pool.prefill()
+    clock.advance(1000.0)
+    pool.start_recycler(0.001)
+    await until(lambda: pool.stats().closes)
+    began = time.monotonic()
+    await pool.close(0.01)
+    assert time.monotonic() - began < 5.0
+    assert pool.stats().slots == 1
+    go.set()
+    await until(lambda: not pool.stats().slots)
 
 
 @in_loop

@@ -273,6 +273,23 @@ async def test_a_resource_dropped_by_its_user_is_settled_in_a_thread() -> None:
 
 
 @in_loop
+async def test_when_the_system_has_no_more_threads_a_slot_still_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = Pool("orders", 1, open=object)
+    pool.prefill()
+    async with pool.aget():
+        monkeypatch.setattr(threading.Thread, "start", start)
+    assert_whole(pool)
+    pool.recycle_all()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        async with pool.aget():
+            pass
+    assert_whole(pool)
+
+
+@in_loop
 async def test_nesting_is_told_by_task_there_too() -> None:
     pool = Pool("orders", 2, open=object, nested="same")
     async with pool.aget() as outer, pool.aget() as inner:

@@ -127,15 +127,16 @@ async def test_a_cancellation_at_any_await_loses_nothing(scenario: Scenario, as_
 
 @in_loop
 async def test_an_open_whose_caller_is_cancelled_ends_and_goes_idle() -> None:
-    go, source = asyncio.Event(), AsyncSource()
+    begun, go, source = asyncio.Event(), asyncio.Event(), AsyncSource()
 
     async def slow_open() -> Any:
+        begun.set()
         await go.wait()
         return source.open()
 
     pool = AsyncPool("pool", 1, open=slow_open)
     task = asyncio.ensure_future(pool.take())
-    await until(lambda: pool.stats().opening)
+    await begun.wait()
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
