@@ -77,10 +77,7 @@ class ConnectionLifecycle(Lifecycle[connection]):
 
     def poll(self, resource: connection) -> bool | None:
         # This and `is_clean` are part of every take and put, and so in as few steps as can be.
-        try:
-            events = self._watches[id(resource)](0)
-        except Exception:
-            return None
+        events = self._watches[id(resource)](0)
         if resource.closed or (events and is_dead(events)):
             return False
         # Without its mark this is a forked child, whose take goes the long way now and forgets what is its parent's.

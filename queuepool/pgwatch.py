@@ -83,5 +83,5 @@ def _after_in_child() -> None:
     _state.__init__()  # type: ignore[misc]
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_after_in_child)

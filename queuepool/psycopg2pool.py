@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -210,10 +211,8 @@ class ConnectionPool(Pool[Connection]):
         held = self._held_by(key)
         if held is not None:
             return held.resource
-        try:
+        with _psycopg2_error():
             slot = self.take(timeout, 2)
-        except errors.PoolError as error:
-            raise _as_psycopg2(error) from error
         if key is not None:
             self._keys[key] = (slot, self._leases.get(slot))
         return slot.resource
@@ -225,10 +224,8 @@ class ConnectionPool(Pool[Connection]):
             raise PoolError(f"{self.name}: trying to put a connection that is not out on loan from here")
         if close:
             slot.close()
-        try:
+        with _psycopg2_error():
             self.put(slot)
-        except errors.PoolError as error:
-            raise _as_psycopg2(error) from error
         for stale in [each for each, held in list(self._keys.items()) if held[0] is slot]:
             self._keys.pop(stale, None)
 
@@ -241,11 +238,9 @@ class ConnectionPool(Pool[Connection]):
         if self._closed:
             raise PoolError(f"{self.name}: the pool is closed")
         self.close(0.0)
-        for slot in list(self._leases):
-            conn = slot.resource
-            if conn is not None:
-                pgsocket.sever(conn)
-                conn.close()
+        for conn in [slot.resource for slot in list(self._leases) if slot.resource is not None]:
+            pgsocket.sever(conn)
+            conn.close()
 
     # --- ending
 
@@ -258,20 +253,21 @@ class ConnectionPool(Pool[Connection]):
         Asks the server first whether it answers newcomers within `timeout` seconds: psycopg2's `cancel()` stops the
         whole interpreter until the server has answered. Any thread may call it.
         """
-        cancelled, reachable = 0, None
-        for slot, lease in list(self._leases.items()):
-            conn = slot.resource
-            if conn is None or conn.closed or conn.info.transaction_status != pgsession.ACTIVE:
-                continue
-            if reachable is None:
-                reachable = pgsocket.answers(conn, timeout)
-            if not reachable:
-                log.warning("%s: the server does not answer, so no query was cancelled", self.name)
-                break
-            if self._leases.get(slot) is lease:
-                conn.cancel()
-                cancelled += 1
-        return cancelled
+        running = self._running()
+        if not running:
+            return 0
+        if not pgsocket.answers(running[0][2], timeout):
+            log.warning("%s: the server does not answer, so no query was cancelled", self.name)
+            return 0
+        still = [conn for slot, lease, conn in running if self._leases.get(slot) is lease]
+        for conn in still:
+            conn.cancel()
+        return len(still)
+
+    def _running(self) -> list[tuple[Slot[Connection], LeaseRecord, Connection]]:
+        """The connections out on loan on which a query runs, with their slots and leases."""
+        held = [(slot, lease, slot.resource) for slot, lease in list(self._leases.items())]
+        return [each for each in held if each[2] is not None and _runs_query(each[2])]
 
     def close(self, timeout: float | None = 5.0) -> list[Holder]:
         """`Pool.close`, which cancels the queries that still run when most of `timeout` is over, and in the end shuts the
@@ -284,10 +280,8 @@ class ConnectionPool(Pool[Connection]):
         if holders:
             self.cancel_all(min(1.0, timeout * self.CANCEL))
             holders = super().close(max(0.0, ends_at - timeout * self.CANCEL - time.monotonic()))
-        for slot in list(self._leases):
-            conn = slot.resource
-            if conn is not None and not conn.closed and conn.info.transaction_status == pgsession.ACTIVE:
-                pgsocket.sever(conn)
+        for _, _, conn in self._running():
+            pgsocket.sever(conn)
         return super().close(max(0.0, ends_at - time.monotonic())) if holders else holders
 
 
@@ -326,5 +320,14 @@ def _never(conn: Connection) -> bool:
     return False
 
 
-def _as_psycopg2(error: errors.PoolError) -> PoolError:
-    return PoolError(str(error))
+def _runs_query(conn: Connection) -> bool:
+    return not conn.closed and conn.info.transaction_status == pgsession.ACTIVE
+
+
+@contextmanager
+def _psycopg2_error() -> Iterator[None]:
+    """Raise what the pool raises as psycopg2.pool's error."""
+    try:
+        yield
+    except errors.PoolError as error:
+        raise PoolError(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import deque
 from collections.abc import Iterator
 
 import psycopg2
@@ -152,6 +153,25 @@ def test_what_configure_sets_survives_a_full_reset(database: Postgres) -> None:
                 assert cursor.fetchone() == ("configured",)
 
 
+def test_what_configure_collects_messages_in_stays(database: Postgres) -> None:
+    collected: deque[str] = deque(maxlen=100)
+
+    def configure(conn: connection) -> None:
+        conn.notices = collected  # type: ignore[assignment]
+
+    with ConnectionPool(database.dsn(), capacity=1, configure=configure) as pool:
+        for _ in range(2):
+            with pool.connection() as conn, conn.cursor() as cursor:
+                conn.autocommit = True
+                cursor.execute("DO $$ BEGIN RAISE NOTICE 'mine'; END $$")
+        conn = pool.getconn()
+        conn.notices = []
+        pool.putconn(conn)
+        with pool.connection() as again:
+            assert id(again.notices) == id(collected)
+    assert len(collected) == 2
+
+
 # --- bad input
 
 
@@ -238,3 +258,27 @@ def test_a_pool_is_neither_pickled_nor_copied(pool: ConnectionPool) -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled or copied"):
             attempt(pool)
+
+
+def test_a_slot_put_twice_or_made_elsewhere_is_refused_whatever_its_connection_is_like(pool: ConnectionPool) -> None:
+    slot = pool.take()
+    conn = slot.resource
+    pool.put(slot)
+    conn.autocommit = True
+    for wrong in (slot, conn, queuepool.Slot("mine")):
+        with pytest.raises(queuepool.WrongSlot):
+            pool.put(wrong)  # type: ignore[arg-type]
+    assert pool.stats().idle == 1
+    with pool.connection() as again:
+        assert again is conn
+
+
+def test_an_exception_after_an_early_put_is_not_hidden(pool: ConnectionPool, caplog: pytest.LogCaptureFixture) -> None:
+    def work(slot: queuepool.Slot[connection]) -> None:
+        pool.put(slot)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"), pool.take() as slot:
+        work(slot)
+    assert "before its `with` ended" in caplog.text
+    assert pool.stats().idle == 1

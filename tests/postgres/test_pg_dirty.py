@@ -235,3 +235,11 @@ def test_a_reset_that_fails_closes_the_connection_and_hides_nothing(database: Po
         assert pool.stats().closes == {"reset": 1}
         with pool.connection() as conn:
             assert not conn.closed
+
+
+def test_a_function_that_closes_the_connection_costs_no_more_than_that(database: Postgres) -> None:
+    with ConnectionPool(database.dsn(), capacity=1, reset=lambda conn: conn.close()) as pool:
+        for _ in range(2):
+            with pool.connection() as conn:
+                assert execute(conn, "SELECT 1") == (1,)
+        assert pool.stats().closes == {"reset": 2}

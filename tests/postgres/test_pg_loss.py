@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from queuepool import pgsocket
+from queuepool import pgsession, pgsocket
 from queuepool.psycopg2pool import ConnectionPool
 
 from .processes import wait_until
@@ -101,9 +101,16 @@ def test_a_lend_costs_the_server_nothing(pool: ConnectionPool, database: Postgre
     assert database.execute(last, [conn.info.backend_pid]) == before
 
 
-def test_after_long_idleness_the_server_is_asked(database: Postgres) -> None:
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_after_long_idleness_the_server_is_asked(database: Postgres, autocommit: bool) -> None:
     now = [0.0]
-    with ConnectionPool(database.dsn(), capacity=1, check_after=30.0, clock=lambda: now[0]) as pool:
+
+    def configure(conn: connection) -> None:
+        conn.autocommit = autocommit
+
+    with ConnectionPool(
+        database.dsn(), capacity=1, check_after=30.0, clock=lambda: now[0], configure=configure
+    ) as pool:
         with pool.connection() as conn:
             pid = conn.info.backend_pid
         last = "SELECT query FROM pg_stat_activity WHERE pid = %s"
@@ -111,6 +118,7 @@ def test_after_long_idleness_the_server_is_asked(database: Postgres) -> None:
         now[0] = 31.0
         with pool.connection() as again:
             assert again is conn
+            assert conn.autocommit is autocommit
         assert database.execute(last, [pid]) == [("SELECT 1",)] != before
         assert conn.info.transaction_status == 0
 
@@ -191,6 +199,14 @@ def test_a_restart_of_the_server_reaches_nobody_who_was_not_using_it(own_postgre
         for _ in range(6):
             with pool.connection() as conn:
                 assert ask(conn) == (1,)
+
+
+def test_a_ping_of_a_dead_connection_raises_what_psycopg2_does(database: Postgres) -> None:
+    conn = database.connect()
+    database.terminate_backends(conn.info.backend_pid)
+    with pytest.raises(psycopg2.OperationalError):
+        pgsession.ping(conn)
+    assert conn.closed
 
 
 # --- what exceptions mean

@@ -13,10 +13,11 @@ import pytest
 from psycopg2.extensions import connection
 
 import queuepool
-from queuepool import pgerrors
+from queuepool import pgerrors, pgwatch
 from queuepool.pglife import ConnectionLifecycle
 from queuepool.psycopg2pool import ConnectionPool, PoolError
 
+from .processes import wait_until
 from .proxy import Proxy
 from .server import Postgres, Server
 
@@ -227,6 +228,38 @@ def test_a_frozen_server_ends_a_reset_and_a_check_that_nobody_waits_for(
         assert pool.stats().closes == {"reset": 1, "check": 1}
         with pool.connection() as conn:
             assert ask(conn) == (1,)
+
+
+def test_the_watch_over_deadlines_ends_when_there_is_nothing_to_watch_and_begins_again(
+    monkeypatch: pytest.MonkeyPatch, database: Postgres
+) -> None:
+    monkeypatch.setattr(pgwatch, "INTERVAL", 0.01)
+    monkeypatch.setattr(pgwatch, "LINGER", -1.0)  # it asks at every turn whether it can go
+
+    def watching() -> bool:
+        return any(thread.name == "queuepool deadlines" for thread in threading.enumerate())
+
+    conn = database.connect()
+    for _ in range(2):
+        with pgwatch.Deadline(conn, 60.0):
+            wait_until(watching, "it watches")
+            threading.Event().wait(0.05)
+            assert watching()
+        wait_until(lambda: not watching(), "it has gone")
+    assert not conn.closed
+    conn.close()
+
+
+def test_the_watch_is_begun_once_and_anew_in_a_forked_child(database: Postgres) -> None:
+    conn = database.connect()
+    with pgwatch.Deadline(conn, 0.0):
+        before = threading.active_count()
+        pgwatch._start()
+        assert threading.active_count() == before
+        pgwatch._after_in_child()  # the parent's calls are not the child's to end
+        assert pgwatch._watched == {}
+        assert not pgwatch._state.running
+    conn.close()
 
 
 # --- a network that swallows

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import mmap
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from local_postgres import free_port
+
+from queuepool.pgprocess import ProcessMark, process_mark
 
 from .processes import wait_until
 from .server import Postgres
@@ -62,7 +66,7 @@ print("undisturbed")
 """
 
 
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("fork", ["os", "libc"])
 def test_after_a_fork_the_child_starts_empty_and_the_parent_notices_nothing(database: Postgres, fork: str) -> None:
     root = Path(__file__).parents[2]
@@ -72,6 +76,24 @@ def test_after_a_fork_the_child_starts_empty_and_the_parent_notices_nothing(data
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("undisturbed\n", "", 0)
     assert database.execute("SELECT n FROM t") == [(1,)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("wiped", [True, False])
+def test_a_mark_is_missing_in_a_child_until_it_is_set_there(monkeypatch: pytest.MonkeyPatch, wiped: bool) -> None:
+    if not wiped:
+        monkeypatch.delattr(mmap, "MAP_ANONYMOUS", raising=False)  # as on Windows
+    mark = process_mark()
+    assert isinstance(mark, ProcessMark) is not wiped
+    child = os.fork()
+    if not child:
+        missing = not mark[0]
+        mark[0] = 1
+        os._exit(0 if missing and mark[0] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert mark[0]
+    mark[0] = 1
+    assert mark[0]
 
 
 #: An application for a server that preloads it: the pool is used before the fork, and by threads after it.
@@ -100,7 +122,7 @@ def serving(command: list[str], folder: Path, dsn: str) -> Iterator[int]:
     (folder / "app.py").write_text(APPLICATION)
     port = free_port()
     root = Path(__file__).parents[2]
-    environment = {**__import__("os").environ, "DSN": dsn, "PYTHONPATH": f"{root}:{folder}"}
+    environment = {**os.environ, "DSN": dsn, "PYTHONPATH": f"{root}:{folder}"}
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen([*command, f"127.0.0.1:{port}"], cwd=folder, env=environment, stdout=log, stderr=log)
     try:
