@@ -143,6 +143,7 @@ def with_interruption(function: Callable[[], Any], interruption: Callable[[], No
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks only here, and only now, whether anybody wants opcodes
     sys.settrace(trace)
     try:
         result = function()
