@@ -11,6 +11,7 @@ receive the pool. The tables and what guards them:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -253,9 +254,10 @@ class BasePool(Generic[T]):
         return self._capacity
 
     def _add_slots(self, count: int) -> None:
-        first = len(self._slots) + 1
-        for number in range(first, first + count):
-            slot: Slot[T] = Slot(f"{self.name}-{number}")
+        taken = {slot.name for slot in list(self._slots)}
+        names = (f"{self.name}-{number}" for number in itertools.count(1))
+        for name in itertools.islice((name for name in names if name not in taken), count):
+            slot: Slot[T] = Slot(name)
             slot.lifecycle = self._lifecycle  # type: ignore[assignment]
             self._join(slot)
 
@@ -368,14 +370,11 @@ class BasePool(Generic[T]):
 
     def holders(self) -> list[Holder]:
         """Who holds slots now, the longest first. Any thread may ask."""
-        from .places import place, who
+        from .places import holder_of
 
         now = self._clock()
         records = sorted(self._leases.copy().items(), key=lambda item: item[1][3])
-        return [
-            Holder(slot.name, who(owner), now - since, place(code, offset))
-            for slot, (code, offset, owner, since) in records
-        ]
+        return [holder_of(slot, record, now) for slot, record in records]
 
     def stats(self) -> Stats:
         """The pool's gauges and counters now; see `Stats`. Any thread may ask."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import threading
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .stats import Holder
+
+if TYPE_CHECKING:
+    from .core import LeaseRecord
+    from .slot import Slot
 
 
 def place(code: CodeType, offset: int) -> str:
@@ -28,3 +34,9 @@ def who(owner: Any) -> str:
         if thread.ident == owner:
             return f"thread {thread.name}"
     return f"thread {owner} (ended)"
+
+
+def holder_of(slot: Slot[Any], record: LeaseRecord, now: float) -> Holder:
+    """Who holds `slot`, as the lease table has it."""
+    code, offset, owner, since = record
+    return Holder(slot.name, who(owner), now - since, place(code, offset))

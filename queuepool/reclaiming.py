@@ -15,12 +15,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .core import LeaseRecord, log
-from .places import place, who
+from .places import holder_of
 from .slot import AT_ONCE, Slot
-from .stats import Holder
 
 if TYPE_CHECKING:
     from .core import BasePool
+    from .stats import Holder
 
 #: How much longer than the last search the pause before the next one is: it bounds the share of time spent searching.
 PAUSE = 20
@@ -140,8 +140,7 @@ def drop(pool: BasePool[Any], slot: Slot[Any]) -> int:
 
 def tell(pool: BasePool[Any], slot: Slot[Any], record: LeaseRecord) -> None:
     """Warn that a slot was dropped, and say where it had been taken."""
-    code, offset, owner, since = record
-    holder = Holder(slot.name, who(owner), pool._clock() - since, place(code, offset))
+    holder = holder_of(slot, record, pool._clock())
     log.warning("%s: slot %s was taken and never put back, and is back: %s", pool.name, slot.name, holder)
     _count(pool, slot, holder)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from . import reclaiming, steps
 from .core import BasePool, log
+from .places import holder_of
 from .slot import AT_ONCE, Slot
 
 T = TypeVar("T")
@@ -18,23 +19,30 @@ async def sweep(pool: BasePool[T], driver: Any) -> int:
 
     Slots are taken out of the queue one at a time, and only if due, so that takers go on all the while.
     """
-    tell_long_held(pool)
+    last_sweep, pool._swept_at = pool._swept_at, pool._clock()
+    tell_long_held(pool, last_sweep, pool._swept_at)
     reclaiming.reclaim(pool)
-    before = sum(pool._counters.closes.values())
+    closed = 0
     idle = pool._queue.snapshot()
     for number, slot in enumerate(idle):
         if number % reclaiming.BREATH == reclaiming.BREATH - 1:
             await driver.breathe()
-        surplus = len(pool._by_resource) > pool._capacity and (slot.last_used_at or AT_ONCE) < pool._swept_at
+        surplus = len(pool._by_resource) > pool._capacity and (slot.last_used_at or AT_ONCE) < last_sweep
         if (surplus or _needs_a_look(pool, slot)) and pool._queue.remove(slot):
+            was_open = slot.is_open
             try:
                 await _look(pool, driver, slot, surplus)
             finally:
+                closed += was_open and not slot.is_open
                 pool._give_back(slot)
-    pool._swept_at = pool._clock()
     with contextlib.suppress(Exception):  # logged and counted where it was raised; the next sweep tries again
-        await fill(pool, driver, pool._min_idle, lambda: len(pool._queue.queue))
-    return sum(pool._counters.closes.values()) - before
+        await fill(pool, driver, pool._min_idle, lambda: _idle_or_enough(pool))
+    return closed
+
+
+def _idle_or_enough(pool: BasePool[T]) -> int:
+    """How many are idle, or as many as are wanted where more would be overflow, which the next sweeps would close."""
+    return len(pool._queue.queue) if len(pool._by_resource) < pool._capacity else pool._min_idle
 
 
 def _needs_a_look(pool: BasePool[T], slot: Slot[T]) -> bool:
@@ -95,12 +103,12 @@ async def fill(pool: BasePool[T], driver: Any, least: int, count: Any) -> int:
     return opened
 
 
-def tell_long_held(pool: BasePool[T]) -> None:
+def tell_long_held(pool: BasePool[T], last_sweep: float, now: float) -> None:
     """Warn of each lease that has become older than `leak_after` since the last sweep: once for each."""
     if pool._leak_after is None:
         return
-    since_sweep = pool._clock() - pool._swept_at
-    for holder in pool.holders():
-        if pool._leak_after < holder.seconds <= pool._leak_after + since_sweep:
+    for slot, record in pool._leases.copy().items():
+        if last_sweep <= record[3] + pool._leak_after < now:
+            holder = holder_of(slot, record, now)
             log.warning("%s: slot %s has not come back for long: %s", pool.name, holder.slot, holder)
             pool._observe("held_long", holder)

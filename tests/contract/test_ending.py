@@ -90,6 +90,13 @@ async def test_a_slot_that_turns_out_dead_as_the_pool_shrinks_by_it_goes_for_goo
     assert pool.stats().closes == {"check": 1}
 
 
+async def test_a_pool_that_shrank_and_grows_gives_no_name_twice(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=5, open=source.open)
+    await pool.resize(2)
+    await pool.resize(4)
+    assert len({slot.name for slot in pool._slots}) == 4
+
+
 async def test_a_pool_may_grow_again_while_it_shrinks(api: Api, source: Source) -> None:
     pool = api.pool(capacity=2, open=source.open, close=source.close)
     slots = [await pool.take(), await pool.take()]

@@ -95,6 +95,35 @@ async def test_a_sweep_keeps_min_idle_open(api: Api, source: Source, clock: Cloc
     assert {resource.number for resource in source.live} == {4, 5}
 
 
+async def test_min_idle_opens_no_overflow_which_the_next_sweep_would_close_again(
+    api: Api, source: Source, clock: Clock
+) -> None:
+    pool = api.pool(capacity=2, overflow=3, open=source.open, close=source.close, clock=clock, min_idle=1)
+    slots = [await pool.take(), await pool.take()]
+    for _ in range(6):
+        clock.advance(10.0)
+        await pool.recycle()
+    assert len(source.made) == 2
+    for slot in slots:
+        await pool.put(slot)
+
+
+async def test_a_sweep_counts_what_it_closed_and_not_what_others_did_meanwhile(
+    api: Api, source: Source, clock: Clock
+) -> None:
+    async def close(resource: Any) -> None:
+        if resource is not slot.resource and slot.state == "leased":
+            slot.close()
+            await pool.put(slot)
+
+    pool = api.pool(capacity=2, open=source.open, close=close, clock=clock, max_idle_time=10.0)
+    slot, idle = await pool.take(), await pool.take()
+    await pool.put(idle)
+    clock.advance(11.0)
+    assert await pool.recycle() == 1
+    assert sum(pool.stats().closes.values()) == 2
+
+
 async def test_a_sweep_that_cannot_open_raises_nothing_and_the_next_tries_again(api: Api, source: Source) -> None:
     pool = api.pool(capacity=3, open=source.open, min_idle=2)
     source.failing["open"] = ConnectionRefusedError("refused")
@@ -177,6 +206,33 @@ async def test_a_slot_that_stays_out_too_long_is_told_of_once(
             await pool.recycle()
     assert listener.heard == [("orders-1", 40.0)]
     assert caplog.text.count("orders: slot orders-1 has not come back for long") == 1
+    await pool.put(slot)
+
+
+async def test_a_slot_that_stays_out_too_long_during_a_long_sweep_is_told_of_too(
+    api: Api, source: Source, clock: Clock
+) -> None:
+    def close_slowly(resource: Any) -> None:
+        clock.advance(5.0)
+
+    listener = Listener()
+    pool = api.pool(
+        "orders",
+        capacity=2,
+        open=source.open,
+        close=close_slowly,
+        clock=clock,
+        leak_after=30.0,
+        max_idle_time=20.0,
+        observer=listener,
+    )
+    slot, idle = await pool.take(), await pool.take()
+    await pool.put(idle)
+    clock.advance(29.0)
+    assert await pool.recycle() == 1
+    clock.advance(26.0)
+    await pool.recycle()
+    assert listener.heard == [(slot.name, 60.0)]
     await pool.put(slot)
 
 
