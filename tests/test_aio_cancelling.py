@@ -252,3 +252,25 @@ async def test_when_one_of_a_group_fails_the_others_leave_the_line() -> None:
     await quiet()
     assert_whole(pool)
     assert pool.stats().taken == 0
+
+
+@in_loop
+async def test_a_scope_of_anyio_that_cancels_again_and_again_loses_nothing() -> None:
+    """FastAPI and Starlette cancel so: at every await until the scope is left, also at those of its clean-up."""
+    anyio = pytest.importorskip("anyio")
+    source = AsyncSource(5)
+    pool = AsyncPool("pool", 1, **source.hooks)
+    for _ in range(3):
+        with anyio.move_on_after(0.002) as scope:
+            async with pool.get():
+                await asyncio.sleep(10)
+        assert scope.cancelled_caught
+        await until(lambda: not pool._leases)
+        await quiet()
+        assert_whole(pool)
+    async with pool.get(5.0) as resource:
+        assert not resource.closed
+        with anyio.move_on_after(0.002):
+            await pool.take()
+    await quiet()
+    assert_whole(pool)
