@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import queue
 import random
+import threading
+import time
 import tracemalloc
 from typing import Any
 
+from queuepool import Pool, PoolTimeout
 from queuepool.aio import AsyncPool
 
 from .aio import in_loop, quiet, until
@@ -114,6 +119,96 @@ async def test_ten_thousand_tasks_and_thousands_of_cancellations_leave_full_capa
         await pool.put(slot)
     assert await pool.close() == []
     await quiet()
+
+
+@in_loop
+async def test_threads_put_while_tasks_take_time_out_and_are_cancelled() -> None:
+    """A hand-over, a timeout and a cancellation may meet at the same instant, in different threads."""
+    pool = AsyncPool("pool", 4, open=open_seat, close=close_seat)
+    chance, loans, gave_up = random.Random(5), queue.SimpleQueue[Any](), 0
+
+    def put() -> None:
+        for slot in iter(loans.get, None):
+            pool.put(slot)
+
+    async def take(timeout: float | None) -> None:
+        nonlocal gave_up
+        try:
+            slot = await pool.take(timeout)
+        except PoolTimeout:
+            gave_up += 1
+            return
+        assert slot.resource.user is None, "lent to two at once"
+        slot.resource.user = take
+        try:
+            await asyncio.sleep(0)
+        finally:
+            slot.resource.user = None
+            loans.put(slot)
+
+    threads = [threading.Thread(target=put) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60 * FACTOR):
+        tasks = [asyncio.ensure_future(take(chance.choice((None, 0.0005, 0.002)))) for _ in range(50)]
+        await asyncio.sleep(chance.random() * 0.002)
+        for task in chance.sample(tasks, 10):
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert not [task for task in tasks if not task.cancelled() and task.exception()]
+    for _ in threads:
+        loans.put(None)
+    await until(lambda: not any(thread.is_alive() for thread in threads))
+    await quiet()
+    assert gave_up
+    assert_whole(pool)
+    assert pool.stats().taken == 0
+
+
+@in_loop
+async def test_threads_and_tasks_share_a_pool_while_tasks_time_out_and_are_cancelled() -> None:
+    pool = Pool("pool", 3, open=Seat, max_usage_count=20, reset=lambda seat: None)
+    chance, over = random.Random(6), threading.Event()
+    errors: list[BaseException] = []
+
+    def sit(seat: Seat, me: object) -> None:
+        assert seat.user is None, "lent to two at once"
+        seat.user = me
+        time.sleep(0)
+        assert seat.user is me
+        seat.user = None
+
+    def use_in_a_thread() -> None:
+        try:
+            while not over.is_set():
+                with pool.take() as slot:
+                    sit(slot.resource, object())
+        except BaseException as error:
+            errors.append(error)
+
+    async def use(timeout: float | None) -> None:
+        with contextlib.suppress(PoolTimeout):
+            async with pool.aget(timeout) as seat:
+                sit(seat, object())
+                await asyncio.sleep(0)
+
+    threads = [threading.Thread(target=use_in_a_thread) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(15 * FACTOR):
+            tasks = [asyncio.ensure_future(use(chance.choice((None, 0.001, 0.01)))) for _ in range(10)]
+            await asyncio.sleep(chance.random() * 0.005)
+            for task in chance.sample(tasks, 4):
+                task.cancel()
+            await asyncio.wait(tasks)
+            errors += [task.exception() for task in tasks if not task.cancelled() and task.exception()]  # type: ignore[misc]
+    finally:
+        over.set()
+    await until(lambda: not any(thread.is_alive() for thread in threads) and not pool._leases)
+    await until(lambda: pool._queue.qsize() == 3)
+    assert errors == []
+    assert_whole(pool)
 
 
 @in_loop
