@@ -37,12 +37,11 @@ def hidden(*values: Any) -> Callable[[], Any]:
 class Target:
     """Whom to connect to, and as whom. `given` hides the DSN and the keyword arguments of `psycopg2.connect`."""
 
-    __slots__ = ("_given", "wanted_role")
+    __slots__ = ("_given",)
 
     def __init__(self, given: Callable[[], tuple[Dsn, dict[str, Any]]]) -> None:
         self._given = given
         _check(given)
-        self.wanted_role = str(_parsed(*given()).get("target_session_attrs", "any"))
 
     def connect(self) -> connection:
         """A new connection. Raises what psycopg2 does, and what functions among the arguments do."""

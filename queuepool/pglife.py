@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Literal, Union
 
+import psycopg2
 from psycopg2.extensions import connection
 
 from . import options, pgerrors, pgsession
@@ -35,12 +37,18 @@ class ConnectionLifecycle(Lifecycle[connection]):
 
     #: No round trip of a check or a reset takes longer, in seconds: then its socket is shut down.
     CHECK_TIME, RESET_TIME = 5.0, 10.0
+    #: For so long a refusal that time does not mend (a password, a database that is not there) is told again instead of
+    #: being asked for again, in seconds: a program that tries in a loop must not have its account locked.
+    REFUSAL_TIME = 0.5
 
     def __init__(self, target: Target, reset: Reset, configure: Callable[[connection], Any] | None) -> None:
         self._target = target
         self._reset = reset if callable(reset) else options.choice("reset", reset, "rollback", "full")
         self._configure = options.function_or_none("configure", configure)
-        self._role = _ROLES.get(target.wanted_role)  # None: any will do, or the next best
+        #: What the last connection was to be connected to; None: any server will do, or the next best.
+        self._role: Callable[[bool, bool], bool] | None = None
+        #: Until when a refusal is believed, and what it said.
+        self._refusal: tuple[float, psycopg2.Error] | None = None
         #: By the id of each connection; the entries are made at open and removed at close, by whoever owns the slot.
         self._sessions: dict[int, Session] = {}
         self._fresh: dict[int, Any] = {}
@@ -48,8 +56,9 @@ class ConnectionLifecycle(Lifecycle[connection]):
         self._mark = process_mark()
 
     def open(self) -> connection:
-        conn = self._target.connect()
+        conn = self._connect()
         self._mark[0] = 1
+        self._role = _ROLES.get(conn.get_dsn_parameters().get("target_session_attrs", "any"))
         try:
             if conn.async_:
                 raise BadResource("the pool needs synchronous connections, and connection_factory made another")
@@ -59,6 +68,19 @@ class ConnectionLifecycle(Lifecycle[connection]):
         except BaseException:
             conn.close()
             raise
+        return conn
+
+    def _connect(self) -> connection:
+        refusal = self._refusal
+        if refusal is not None and time.monotonic() < refusal[0]:
+            raise type(refusal[1])(str(refusal[1]))
+        try:
+            conn = self._target.connect()
+        except psycopg2.Error as error:
+            if not self.transient(error):
+                self._refusal = (time.monotonic() + self.REFUSAL_TIME, type(error)(str(error)))
+            raise
+        self._refusal = None
         return conn
 
     def _configured(self, conn: connection) -> None:

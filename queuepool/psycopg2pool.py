@@ -277,7 +277,7 @@ class ConnectionPool(Pool[Connection]):
             return super().close(None)
         ends_at = time.monotonic() + timeout
         holders = super().close(timeout * self.GRACE)
-        if holders:
+        if holders and timeout:
             self.cancel_all(min(1.0, timeout * self.CANCEL))
             holders = super().close(max(0.0, ends_at - timeout * self.CANCEL - time.monotonic()))
         for _, _, conn in self._running():

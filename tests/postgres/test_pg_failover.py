@@ -43,7 +43,9 @@ def test_writes_go_on_at_the_standby_once_it_is_promoted(standby_pair: tuple[Ser
         with pool.connection() as conn:
             assert port(conn) == primary.local.port
             ask(conn, "INSERT INTO t VALUES (1)")
-        wait_until(lambda: standby.execute("SELECT 1 FROM t"), "the row has come")
+        [(written,)] = primary.execute("SELECT pg_current_wal_lsn()")
+        arrived = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        wait_until(lambda: standby.execute(arrived, [written]) == [(True,)], "the row has come")
         primary.kill()
         standby.promote()
         for _ in range(6):

@@ -144,6 +144,19 @@ def test_terminated_in_a_transaction_is_never_replayed(pool: ConnectionPool, dat
     assert database.execute("SELECT n FROM journal") == []
 
 
+def test_a_commit_that_may_not_have_arrived_is_told_and_not_repeated(pool: ConnectionPool, database: Postgres) -> None:
+    database.execute("CREATE TABLE journal (n int)")
+    with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
+        insert_and_die(conn, database)
+    assert database.execute("SELECT n FROM journal") == []
+    assert pool.stats().taken == 0
+
+
+def insert_and_die(conn: connection, database: Postgres) -> None:
+    ask_nothing(conn, "INSERT INTO journal VALUES (1)")
+    database.terminate_backends(conn.info.backend_pid)
+
+
 def test_a_loss_makes_the_pool_ask_the_others_before_lending_them(pool: ConnectionPool, database: Postgres) -> None:
     pool.prefill()
     with suppress(psycopg2.OperationalError), pool.connection() as conn:

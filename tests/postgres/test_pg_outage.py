@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -89,6 +90,20 @@ def test_what_time_does_not_mend_is_told_at_once(own_postgres: Server, wrong: di
 
         assert seconds(take) < 2.0
         assert not pool.stats().unreachable
+
+
+def test_a_refusal_is_not_asked_for_again_and_again(own_postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    role = own_postgres.create_role("clerk", "right")
+    passwords = iter(["wrong", "right"])
+    with closing(Proxy(role)) as proxy, ConnectionPool(proxy.dsn(), password=lambda: next(passwords)) as pool:
+        for _ in range(20):
+            with pytest.raises(psycopg2.OperationalError, match="password"):
+                pool.take()
+        assert proxy.attempts == 1
+        monkeypatch.setattr(ConnectionLifecycle, "REFUSAL_TIME", 0.0)
+        threading.Event().wait(0.6)
+        with pool.connection() as conn:
+            assert ask(conn) == (1,)
 
 
 def test_a_name_that_does_not_resolve_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
