@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
 import importlib.util
 import os
 import re
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +21,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
-SECONDS = "1.5"  # after which those that would run for ever end
+#: Seconds after which those that would run for ever end; a round of the cron-like loop takes one, and three are looked at.
+SECONDS = {"cron_loop.py": 4.5}
 
 
 @pytest.fixture(scope="module")
@@ -35,39 +38,38 @@ def dsn() -> Iterator[str]:
             pytest.skip(str(error))
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(program: str, **more: str) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("QUEUEPOOL_")}
-    return {**ours, "PYTHONPATH": str(ROOT), "QUEUEPOOL_EXAMPLE_SECONDS": SECONDS, "PYTHONUNBUFFERED": "1", **more}
+    ours["QUEUEPOOL_EXAMPLE_SECONDS"] = str(SECONDS.get(program, 1.5))
+    return {**ours, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
 
 
 def command(program: str, *arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", str(EXAMPLES / program), *arguments]
 
 
-def missing_packages(path: Path) -> list[str]:
-    """What `path` imports at its top, and nobody has installed here."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def imports(program: str) -> set[str]:
+    """What `program` imports at its top."""
+    tree = ast.parse((EXAMPLES / program).read_text(encoding="utf-8"))
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
-    # queuepool's own modules for psycopg2 bear its name.
-    packages = {"psycopg2" if "psycopg2" in name else name.partition(".")[0] for name in names}
-    beside = {other.stem for other in EXAMPLES.glob("*.py")}
-    return sorted(name for name in packages - beside if importlib.util.find_spec(name) is None)
+    return names | {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
 
 
 def skip_unless_importable(program: str) -> None:
-    missing = missing_packages(EXAMPLES / program)
+    # queuepool's own modules for psycopg2 bear its name.
+    packages = {"psycopg2" if "psycopg2" in name else name.partition(".")[0] for name in imports(program)}
+    beside = {other.stem for other in EXAMPLES.glob("*.py")}
+    missing = sorted(name for name in packages - beside if importlib.util.find_spec(name) is None)
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 def run(program: str, folder: Path, **more: str) -> str:
-    """What `program` prints; it must end well and warn of nothing."""
-    skip_unless_importable(program)
+    """What `program` prints; it must end well, warn of nothing, and leave no file in the current folder."""
     done = subprocess.run(
         command(program),
         cwd=folder,
-        env=environment(**more),
+        env=environment(program, **more),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -76,13 +78,27 @@ def run(program: str, folder: Path, **more: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search("Traceback|Warning", done.stderr), done.stderr
+    assert list(folder.iterdir()) == []
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def printed_by(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """What a program prints, which is run once for all tests that ask."""
+
+    @functools.cache
+    def printed_by(program: str) -> str:
+        skip_unless_importable(program)
+        needs_server = "local_postgres" in imports(program)
+        server = {"QUEUEPOOL_DSN": request.getfixturevalue("dsn")} if needs_server else {}
+        return run(program, tmp_path_factory.mktemp("folder"), **server)
+
+    return printed_by
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_an_example_runs_to_its_end_and_leaves_no_file_behind(program: str, dsn: str, tmp_path: Path) -> None:
-    assert run(program, tmp_path, QUEUEPOOL_DSN=dsn)
-    assert list(tmp_path.iterdir()) == []
+def test_an_example_runs_to_its_end_and_leaves_no_file_behind(program: str, printed_by: Callable[[str], str]) -> None:
+    assert printed_by(program)
 
 
 def test_the_quickstart_brings_its_own_server_and_shows_opening_reuse_and_recycling(tmp_path: Path) -> None:
@@ -104,7 +120,7 @@ def test_the_service_answers_requests_and_drains_on_sigterm(dsn: str, tmp_path: 
     with subprocess.Popen(
         command("service.py", dsn),
         cwd=tmp_path,
-        env=environment(QUEUEPOOL_EXAMPLE_SECONDS=""),
+        env=environment("service.py", QUEUEPOOL_EXAMPLE_SECONDS=""),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -123,42 +139,44 @@ def test_the_service_answers_requests_and_drains_on_sigterm(dsn: str, tmp_path: 
     assert (service.returncode, printed) == (0, "closed; 1 requests used 1 connections\n"), errors
 
 
-def test_the_cron_like_loop_closes_what_lies_idle_between_its_rounds(dsn: str, tmp_path: Path) -> None:
-    printed = run("cron_loop.py", tmp_path, QUEUEPOOL_DSN=dsn, QUEUEPOOL_EXAMPLE_SECONDS="3.5")
+def test_the_cron_like_loop_closes_what_lies_idle_between_its_rounds(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("cron_loop.py")
     assert "1 idle connection closed" in printed
     assert printed.count("used 1 times") == 2
 
 
-def test_a_dropped_lease_comes_back_unless_a_cursor_still_holds_its_connection(dsn: str, tmp_path: Path) -> None:
-    printed = run("leases.py", tmp_path, QUEUEPOOL_DSN=dsn)
+def test_a_dropped_lease_comes_back_unless_a_cursor_still_holds_its_connection(
+    printed_by: Callable[[str], str],
+) -> None:
+    printed = printed_by("leases.py")
     assert "3. Dropped without close(), it is back at once" in printed
     assert re.findall(r"taken: (\d)", printed) == ["0", "0", "1"]
     assert "with the cursor gone, the connection is lent again" in printed
 
 
-def test_the_sqlite_pool_hands_on_neither_state_nor_a_dead_connection(tmp_path: Path) -> None:
-    printed = run("sqlite_pool.py", tmp_path)
+def test_the_sqlite_pool_hands_on_neither_state_nor_a_dead_connection(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("sqlite_pool.py")
     assert "the same connection: True and clean: True" in printed
     assert "another connection: True" in printed
     assert "100 visits by 4 threads" in printed
 
 
-def test_the_asyncio_service_answers_every_order_that_was_begun(dsn: str, tmp_path: Path) -> None:
-    printed = run("asyncio_service.py", tmp_path, QUEUEPOOL_DSN=dsn)
+def test_the_asyncio_service_answers_every_order_that_was_begun(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("asyncio_service.py")
     assert re.search(r"^\d+ orders by 20 clients; answers like 'order \d+: ", printed)
     assert "4 at a time" in printed
     assert "0 out now\nclosed\n" in printed
 
 
-def test_the_pool_of_streams_hands_on_neither_an_answer_nor_a_dead_connection(tmp_path: Path) -> None:
-    printed = run("asyncio_streams.py", tmp_path)
+def test_the_pool_of_streams_hands_on_neither_an_answer_nor_a_dead_connection(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("asyncio_streams.py")
     assert "100 of 100 tasks got their own answer, over 3 connections" in printed
     assert "the same connection: True and clean: True" in printed
     assert "after a hang-up: 100 of 100, 3 found dead before they were lent\ntaken: 0\n" in printed
 
 
-def test_fastapi_serves_plain_and_async_endpoints_from_one_pool(dsn: str, tmp_path: Path) -> None:
-    printed = run("asyncio_fastapi.py", tmp_path, QUEUEPOOL_DSN=dsn)
+def test_fastapi_serves_plain_and_async_endpoints_from_one_pool(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("asyncio_fastapi.py")
     assert "100 of 100 answers are right" in printed
     assert "'taken': 0, 'waiting': 0" in printed
 
