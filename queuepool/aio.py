@@ -231,13 +231,19 @@ class AsyncPool(BasePool[T]):
         return await result if isinstance(result, asyncio.Future) else result  # type: ignore[no-any-return]
 
     async def prefill(self, count: int | None = None) -> int:
-        """Open resources until `count` are open (default: `capacity`); return how many it opened. Raises what `open` does."""
+        """Open resources, `max_opening` at a time, until `count` are open (default: `capacity`); return how many it opened.
+        Raises what `open` does, after which, as after a cancellation, it begins no more."""
         count = self._capacity if count is None else options.count("count", count)
         wanted = [count]
+
+        def have() -> int:
+            return len(self._by_resource) + len(self._gate.opening) if wanted else count
+
+        fills = [self._finish(upkeep.fill, count, have) for _ in range(min(count, self._gate.max_opening))]
         try:
-            return await self._finish(upkeep.fill, count, lambda: len(self._by_resource) if wanted else count)
-        except asyncio.CancelledError:
-            wanted.clear()  # the open under way ends, and no other begins
+            return sum(await asyncio.gather(*fills))
+        except BaseException:
+            wanted.clear()
             raise
 
     async def recycle(self) -> int:

@@ -193,15 +193,43 @@ async def test_a_close_that_fails_after_its_taker_was_cancelled_is_counted() -> 
 
 
 @in_loop
-async def test_a_prefill_that_is_cancelled_opens_no_more_than_it_had_begun() -> None:
-    source = AsyncSource(3)
-    pool = AsyncPool("pool", 10, open=source.aopen)
+async def test_a_prefill_opens_several_at_a_time_and_when_cancelled_begins_no_more() -> None:
+    begun: list[None] = []
+    go = asyncio.Event()
+
+    async def slow_open() -> object:
+        begun.append(None)
+        await go.wait()
+        return object()
+
+    pool = AsyncPool("pool", 10, open=slow_open, max_opening=3)
     task = asyncio.ensure_future(pool.prefill())
-    await until(lambda: len(source.made) == 2 and pool.stats().opening)
+    await until(lambda: len(begun) == 3)
     task.cancel()
     await asyncio.wait([task])
+    assert task.cancelled()
+    go.set()
     await quiet()
-    assert len(source.made) == pool.stats().idle == 3
+    assert len(begun) == pool.stats().idle == 3
+    assert await pool.prefill() == 7
+    assert_whole(pool)
+
+
+@in_loop
+async def test_a_prefill_that_fails_raises_once_and_begins_no_more() -> None:
+    begun: list[None] = []
+
+    async def failing_open() -> object:
+        begun.append(None)
+        await asyncio.sleep(0)
+        raise OSError("refused")
+
+    pool = AsyncPool("pool", 10, open=failing_open, max_opening=3)
+    with pytest.raises(OSError, match="refused"):
+        await pool.prefill()
+    await quiet()
+    assert len(begun) == 3
+    assert_whole(pool)
 
 
 @in_loop
