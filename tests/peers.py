@@ -6,6 +6,7 @@ has the table that this prints; `test_peers.py` compares the two.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,15 @@ def one(peer: str, dsn: str) -> None:
     os._exit(0)  # threads of hanging peers are in the way of any other exit
 
 
+def installed() -> list[str]:
+    """The releases that answered; psycopg2 tells its own, however it was installed."""
+    found = [f"psycopg2 {psycopg2.__version__.split()[0]}"]
+    for name in ("psycopg-pool", "SQLAlchemy", "DBUtils"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return found
+
+
 def main(peers: list[str]) -> None:
     importlib.import_module("tests.postgres")  # which puts the folder of the examples on the path
     from local_postgres import server
@@ -279,6 +290,7 @@ def main(peers: list[str]) -> None:
     for label in QUESTIONS:
         cells = [("yes" if column[label] else "no").ljust(len(peer)) for peer, column in columns.items()]
         print(label.ljust(width), *cells, sep="  ")
+    print("with", ", ".join(installed()))
 
 
 if __name__ == "__main__":
