@@ -272,7 +272,7 @@ def one(peer: str, dsn: str) -> None:
 
 def installed() -> list[str]:
     """The releases that answered; psycopg2 tells its own, however it was installed."""
-    found = [f"psycopg2 {psycopg2.__version__.split()[0]}"]
+    found = [f"psycopg2 {str(vars(psycopg2)['__version__']).split()[0]}"]  # which the stubs do not know
     for name in ("psycopg-pool", "SQLAlchemy", "DBUtils"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {metadata.version(name)}")
