@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import Any
 
 from .aio_peers import ADAPTERS, AsyncDriver
+from .driver import Spec
 from .goals import Goal, at_least, at_most, level
 from .measure import Case, Figures, Metric, Recorder, Scenario, waiting_figures
-from .peers import Spec
 from .scale import traced
 from .stub import Opener
 from .threads import MICRO, MILLI, USUAL, WAITS, contention_case, longest_turn

@@ -10,8 +10,8 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
+from .driver import Spec, need, same
 from .measure import Missing
-from .peers import Spec, need, same
 from .stub import Stub
 
 

@@ -9,9 +9,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from .driver import Driver, Spec
 from .goals import Goal, level
 from .measure import Case, Figures, Metric, Scenario, quantile
-from .peers import POOLS, Driver, Spec, make
+from .peers import POOLS, make
 from .stub import Opener
 from .threads import JOIN_TIMEOUT, MILLI, in_threads
 

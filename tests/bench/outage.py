@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
+from .driver import Driver, need
 from .goals import Goal, level
 from .measure import Case, Figures, Metric, Missing, Scenario
-from .peers import Driver, need
 from .postgres import ADAPTERS, spec_for, sqlalchemy
 
 THREADS = CONNECTIONS = 8

@@ -6,148 +6,19 @@ cost of the adapter. ``Missing`` and ``Unsuitable`` say why a peer stays out.
 
 from __future__ import annotations
 
-import importlib
 import math
-import queue
 import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter, methodcaller
 from types import SimpleNamespace
 from typing import Any
 
 from . import legacy
-from .measure import Missing, Unsuitable
-
-
-@dataclass(frozen=True)
-class Spec:
-    """The pool that a scenario asks for. ``dsn`` is given where resources are real PostgreSQL connections."""
-
-    capacity: int
-    open: Callable[..., Any]
-    overflow: int = 0
-    timeout: float | None = None
-    minimum: int | None = None
-    """Resources that the peers which open ahead keep open; None for all of ``capacity``."""
-    dsn: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments for queuepool's constructor alone."""
-
-    @property
-    def maximum(self) -> int:
-        return self.capacity + self.overflow
-
-    @property
-    def ahead(self) -> int:
-        return self.capacity if self.minimum is None else self.minimum
-
-
-def same(taken: Any) -> Any:
-    return taken
-
-
-@dataclass(frozen=True)
-class Driver:
-    """One pool, ready to be driven."""
-
-    take: Callable[[], Any]
-    put: Callable[[Any], object]
-    styles: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
-    """Callables that return a context manager; the first is the form that the peer's users write."""
-    pairs: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = field(default_factory=dict)
-    close: Callable[[], object] = lambda: None
-    resource: Callable[[Any], Any] = same
-    """What ``take`` gave → the resource."""
-    sweep: Callable[[], object] | None = None
-
-
-def need(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise Missing(f"{error.name} is not installed") from None
-
-
-Adapter = Callable[[Spec], Driver]
-
-
-def bare_list(spec: Spec) -> Driver:
-    resources = [spec.open() for _ in range(spec.capacity)]
-    return Driver(resources.pop, resources.append)
-
-
-def bare_queue(spec: Spec) -> Driver:
-    lifo: queue.LifoQueue[Any] = queue.LifoQueue(spec.capacity)
-    for _ in range(spec.capacity):
-        lifo.put(spec.open())
-    return Driver(lifo.get, lifo.put)
-
-
-def lifoqueue_pool(spec: Spec) -> Driver:
-    """What one writes without a library: a LifoQueue of resources that are opened when first taken."""
-    lifo: queue.LifoQueue[Any] = queue.LifoQueue(spec.capacity)
-    for _ in range(spec.capacity):
-        lifo.put(None)
-
-    def take() -> Any:
-        resource = lifo.get(timeout=spec.timeout)
-        if resource is None:
-            try:
-                resource = spec.open()
-            except BaseException:
-                lifo.put(None)
-                raise
-        return resource
-
-    return Driver(take, lifo.put)
-
-
-def bare_handover(spec: Spec) -> Driver:
-    """The least that serves waiting threads in their order: a list of resources, and a line of locks to wake.
-
-    What it has over `lifoqueue-pool` in time is what order costs on this machine, whatever the pool: the resource lies
-    idle while the thread that it was given to wakes up.
-    """
-    free = [spec.open() for _ in range(spec.capacity)]
-    line: deque[tuple[threading.Lock, list[Any]]] = deque()
-
-    def take() -> Any:
-        if free and not line:
-            try:
-                return free.pop()
-            except IndexError:
-                pass
-        lock = threading.Lock()
-        given: list[Any] = []
-        lock.acquire()
-        line.append((lock, given))
-        serve()
-        lock.acquire()
-        return given[0]
-
-    def serve() -> None:
-        while free and line:
-            try:
-                resource = free.pop()
-            except IndexError:
-                return
-            try:
-                lock, given = line.popleft()
-            except IndexError:
-                free.append(resource)
-            else:
-                given.append(resource)
-                lock.release()
-
-    def put(resource: Any) -> None:
-        free.append(resource)
-        if line:
-            serve()
-
-    return Driver(take, put)
+from .driver import Adapter, Driver, Spec, need
+from .floors import bare_handover, bare_list, bare_queue, lifoqueue_pool
+from .measure import Unsuitable
+from .ours import OPTIONS, queuepool
 
 
 def queuepool_1_3_2(spec: Spec) -> Driver:
@@ -275,24 +146,6 @@ def generic_connection_pool(spec: Spec) -> Driver:
     )
 
 
-def queuepool(spec: Spec) -> Driver:
-    package = need("queuepool")
-    options: dict[str, Any] = {"max_usage_count": None, "overflow": spec.overflow, "timeout": spec.timeout}
-    if "lifecycle" not in spec.options:
-        options["open"] = spec.open
-    pool = package.Pool("bench", spec.capacity, **{**options, **spec.options})
-    pool.start_recycler()
-    return Driver(
-        pool.take,
-        pool.put,
-        {"with take()": pool.take, "with get()": pool.get, "with lease()": pool.lease},
-        {"take, put": (pool.take, pool.put), "acquire, release": (pool.acquire, pool.release)},
-        close=pool.close,
-        resource=attrgetter("resource"),
-        sweep=pool.recycle,
-    )
-
-
 ADAPTERS: dict[str, Adapter] = {
     "queuepool": queuepool,
     "queuepool-1.3.2": queuepool_1_3_2,
@@ -310,70 +163,6 @@ ADAPTERS: dict[str, Adapter] = {
 }
 POOLS = tuple(peer for peer in ADAPTERS if not peer.startswith("bare"))
 """Those that open what they lend; the bare ones are limits."""
-
-
-def everything(spec: Spec) -> Mapping[str, Any]:
-    """All that can be on at once without a callback at every take or put."""
-    package = need("queuepool")
-
-    class Watching(package.Observer):  # type: ignore[misc, name-defined]
-        """Hears of everything but each take and put."""
-
-        def opened(self, pool: Any, slot: Any, seconds: float) -> None: ...
-        def closed(self, pool: Any, slot: Any, reason: str) -> None: ...
-        def failed(self, pool: Any, step: str, error: BaseException) -> None: ...
-        def refused(self, pool: Any, error: Exception) -> None: ...
-        def held_long(self, pool: Any, holder: Any) -> None: ...
-        def reclaimed(self, pool: Any, slot: Any, holder: Any) -> None: ...
-
-    return {
-        "max_idle_time": 300.0,
-        "max_open_time": 3600.0,
-        "max_usage_count": 1_000_000_000,
-        "overflow": 2,
-        "timeout": 30.0,
-        "max_waiting": 1_000,
-        "shed_after": 5.0,
-        "min_idle": 1,
-        "leak_after": 60.0,
-        "close_on_exception": (OSError,),
-        "observer": Watching(),
-    }
-
-
-def hearing(spec: Spec) -> Mapping[str, Any]:
-    package = need("queuepool")
-
-    class Hearing(package.Observer):  # type: ignore[misc, name-defined]
-        def taken(self, pool: Any, slot: Any, waited: float) -> None: ...
-        def given_back(self, pool: Any, slot: Any, held: float) -> None: ...
-
-    return {"observer": Hearing()}
-
-
-def polled(spec: Spec) -> Mapping[str, Any]:
-    package = need("queuepool")
-
-    class Polled(package.Lifecycle):  # type: ignore[misc, name-defined]
-        def open(self) -> Any:
-            return spec.open()
-
-        def poll(self, resource: Any) -> bool:
-            return True
-
-    return {"lifecycle": Polled()}
-
-
-OPTIONS: dict[str, Callable[[Spec], Mapping[str, Any]]] = {
-    "everything": everything,
-    "observer": hearing,
-    "poll": polled,
-    "check": lambda spec: {"check": lambda resource: True},
-    "reset": lambda spec: {"reset": lambda resource: None},
-    "nested": lambda spec: {"nested": "same"},
-    "codel": lambda spec: {"shed_after": 0.005},
-}
-"""What stands behind the plus sign in ``queuepool+observer``."""
 
 
 def make(peer: str, spec: Spec) -> Driver:

@@ -11,10 +11,10 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
-from . import peers, server
+from . import ours, peers, server
+from .driver import Driver, Spec, need
 from .goals import Goal, at_least
 from .measure import Case, Figures, Metric, Scenario, best_time
-from .peers import Driver, Spec, need
 from .threads import MICRO, WAITS, contend, spin_pair
 
 ACCOUNTS = 1_000
@@ -88,7 +88,7 @@ def queuepool(spec: Spec, **options: Any) -> Driver:
 
 def unwatched(spec: Spec) -> Driver:
     """The generic pool over psycopg2.connect: it looks at no socket and resets nothing."""
-    return peers.queuepool(replace(spec, options={}))
+    return ours.queuepool(replace(spec, options={}))
 
 
 def psycopg2_pool(spec: Spec) -> Driver:

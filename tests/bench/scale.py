@@ -12,8 +12,9 @@ from time import perf_counter
 from typing import Any
 
 from .bursts import warm_up
+from .driver import Driver, Spec
 from .measure import Case, Figures, Metric, Scenario, Unsuitable, best_time
-from .peers import POOLS, Driver, Spec, make
+from .peers import POOLS, make
 from .stub import Opener
 from .threads import JOIN_TIMEOUT, MICRO, spins
 

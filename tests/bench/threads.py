@@ -13,6 +13,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from .driver import Driver, Spec
 from .goals import Goal, at_least, at_most, level
 from .measure import (
     Case,
@@ -23,7 +24,8 @@ from .measure import (
     best_time,
     waiting_figures,
 )
-from .peers import ADAPTERS, OPTIONS, POOLS, Driver, Spec, make
+from .ours import OPTIONS
+from .peers import ADAPTERS, POOLS, make
 from .stub import Opener
 
 MICRO, MILLI = 1e6, 1e3

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from . import server
+from .driver import need
 from .goals import Goal, at_least
 from .measure import Case, Figures, Metric, Missing, Scenario
-from .peers import need
 from .startup import ROOT
 from .threads import MILLI
 from .wsgi_app import CONNECTIONS, NO_POOL

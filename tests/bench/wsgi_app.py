@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .peers import Driver
+from .driver import Driver
 from .postgres import ACCOUNTS, ADAPTERS, spec_for
 
 NO_POOL = "no pool"
