@@ -23,12 +23,11 @@ SETUP.read(Path(__file__).with_name("setup.cfg"), encoding="utf-8")
 PYTHONS = re.findall(r":: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
 # pyenv shows only the Pythons that were chosen; its others are as good.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-os.environ["PATH"] = os.pathsep.join(
-    [os.environ["PATH"], *map(str, PYENV.glob("versions/3.*/bin"))]
-)
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("versions/3.*/bin"))])
 RUFF = "--config=.ci/ruff.toml"
 # What the core is tested with. A test that needs more says so by pytest.importorskip.
 CORE_NEEDS = ["pytest>=8.2", "pytest-timeout", "hypothesis", "setuptools>=77"]
+LONG = [f"--ignore=tests/{folder}" for folder in ("interleavings", "model", "stateful", "torture")]
 NOT_CORE = ["--ignore=tests/postgres", "--ignore=tests/bench", "--ignore=tests/contrib"]
 
 
@@ -64,11 +63,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def coverage(session: nox.Session) -> None:
-    """Every branch of the package is taken by a test."""
+    """Every branch of the core is taken by a test."""
     # The explorer of interleavings traces the code too, and one thread has room for one tracer.
-    session.run(
-        "coverage", "run", "-m", "pytest", "--ignore=tests/interleavings", "--ignore=tests/bench"
-    )
+    session.run("coverage", "run", "-m", "pytest", *NOT_CORE, *LONG)
     session.run("coverage", "report")
 
 
