@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import aio, bursts, outage, postgres, scale, startup, threads, wsgi
+from . import aio, bursts, outage, postgres, scale, startup, sweep, threads, wsgi
 from .measure import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
     *threads.SCENARIOS,
+    sweep.SWEEP,
     *bursts.SCENARIOS,
     *scale.SCENARIOS,
     *aio.SCENARIOS,
@@ -18,6 +19,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     *startup.SCENARIOS,
 )
 CHOICES: dict[str, Sequence[Scenario]] = {
-    "must": threads.MUST,
+    "must": (*threads.MUST, sweep.SWEEP),
     **{scenario.name: [scenario] for scenario in SCENARIOS},
 }
