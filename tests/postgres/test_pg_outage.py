@@ -200,8 +200,8 @@ def test_an_outage_under_load_ends_for_everyone_at_once(own_postgres: Server) ->
             threading.Event().wait(1.0)
             stop.set()
         assert attempts <= 40  # 20 a second
-        assert first_success[0] - up_at[0] < 0.5
-        assert max(failures) - up_at[0] < 0.5
+        assert first_success[0] - up_at[0] < 1.0
+        assert max(failures) - up_at[0] < 1.0
         slots = [pool.take() for _ in range(8)]
         assert [ask(slot.resource) for slot in slots] == [(1,)] * 8
         for slot in slots:
