@@ -219,6 +219,28 @@ async def test_managers_that_set_no_resource_are_lent_all_the_same(api: Api) -> 
 
 
 @MANAGERS
+async def test_one_manager_that_never_opens_is_tried_last_and_the_others_go_on(api: Api) -> None:
+    attempts: list[str] = []
+
+    class Moody(Manager):
+        def open(self) -> None:
+            attempts.append(self.name)
+            if self.name == "bad":
+                raise RuntimeError("never")
+            super().open()
+
+    pool = api.pool("managers", capacity=3)
+    for name in ("a", "b", "bad"):
+        await pool.put(Moody(name))
+    with pytest.raises(RuntimeError):
+        await pool.take()
+    assert await pool.cycle_together(2) == [["b"], ["a"]]
+    for _ in range(10):
+        await pool.cycle()
+    assert attempts == ["bad", "b", "a"]
+
+
+@MANAGERS
 async def test_a_closed_pool_takes_in_no_manager(api: Api) -> None:
     pool = api.pool("managers")
     await pool.close()
