@@ -1,0 +1,1 @@
+"""Random programs of calls against one description of what a pool owes, and random loads whose leases are recorded."""
