@@ -211,6 +211,7 @@ CONTENTION = Scenario(
     tuple(peer for peer in ADAPTERS if peer != "bare-queue"),
     measured(measure_contention),
     limit="lifoqueue-pool",
+    drawn_too=("max",),
     note="every task sleeps while it holds, if only for no time, so that others get their turn.",
     goals=(
         Goal("throughput at least the best peer's", at_least(1.0, "throughput", "queuepool", *OTHERS)),

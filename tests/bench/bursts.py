@@ -157,6 +157,7 @@ SPIKE = Scenario(
     POOLS,
     measure_spike,
     limit="lifoqueue-pool",
+    drawn_too=("opened",),
     note="time until the last of them is done; every pool may open 50. The spike after HikariCP's. Ideal work is that of "
     f"{FEW} resources; a cold start may watch the first opens for 20 ms before it opens the rest.",
     goals=(

@@ -62,6 +62,8 @@ class Scenario:
     limit: str | None = None
     note: str = ""
     goals: Sequence[Goal] = ()
+    drawn_too: Sequence[str] = ()
+    """Metrics that the picture shows beside the first."""
     rounds: int = 3
     """How often each case is measured, interleaved over the peers: more for what is short and noisy."""
 

@@ -233,6 +233,7 @@ STATEMENTS = Scenario(
     tuple(ADAPTERS),
     measure_statements,
     limit="bare",
+    drawn_too=("max",),
     note=f"up to {CONNECTIONS} connections; bare has one for each thread, and no pool. psycopg_pool comes with psycopg 3, "
     "whose own speed bare-psycopg shows. SELECT 1 runs in autocommit mode: one round trip.",
     goals=(

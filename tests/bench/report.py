@@ -175,15 +175,18 @@ def pictures(scenarios: Sequence[Scenario], results: Results, folder: Path) -> l
         if not drawn:
             continue
         heights = [len(table.rows) for table in drawn]
+        metrics = [*scenario.metrics[:1], *(each for each in scenario.metrics if each.name in scenario.drawn_too)]
         figure, axes = pyplot.subplots(
             len(drawn),
+            len(metrics),
             figsize=(9, 0.9 + 0.28 * sum(heights) + 0.9 * len(drawn)),
             squeeze=False,
             gridspec_kw={"height_ratios": heights},
             layout="constrained",
         )
-        for axis, table in zip(axes[:, 0], drawn):
-            _bars(axis, scenario, table.case, results)
+        for row, table in zip(axes, drawn):
+            for axis, metric in zip(row, metrics):
+                _bars(axis, scenario, table.case, metric, results)
         figure.suptitle(scenario.title)
         path = folder / f"{scenario.name}.svg"
         figure.savefig(path, metadata={"Date": None})
@@ -192,16 +195,22 @@ def pictures(scenarios: Sequence[Scenario], results: Results, folder: Path) -> l
     return written
 
 
-def _bars(axis: Any, scenario: Scenario, case: str, results: Results) -> None:
-    metric = scenario.metrics[0]
+def _colour(scenario: Scenario, peer: str) -> str:
+    if peer == OURS:
+        return "#d1495b"
+    return "#e8a4ad" if peer.startswith(f"{OURS}+") else "#9aa0a6" if peer == scenario.limit else "#30638e"
+
+
+def _bars(axis: Any, scenario: Scenario, case: str, metric: Metric, results: Results) -> None:
     spreads = medians(scenario, case, metric, results)
-    peers = list(reversed(spreads))
+    # In one order in all columns, the first metric's; only those that have this figure too.
+    peers = [peer for peer in reversed(medians(scenario, case, scenario.metrics[0], results)) if peer in spreads]
     middle = [spreads[peer].median * metric.scale for peer in peers]
     below = [(spreads[peer].median - spreads[peer].least) * metric.scale for peer in peers]
     above = [(spreads[peer].greatest - spreads[peer].median) * metric.scale for peer in peers]
-    colours = ["#d1495b" if peer == OURS else "#9aa0a6" if peer == scenario.limit else "#30638e" for peer in peers]
+    colours = [_colour(scenario, peer) for peer in peers]
     axis.barh(peers, middle, xerr=[below, above], color=colours, ecolor="#222222", capsize=2)
-    if min(middle) > 0 and max(middle) / min(middle) > 50:
+    if peers and min(middle) > 0 and max(middle) / min(middle) > 50:
         axis.set_xscale("log")
     better = "more is better" if metric.more_is_better else "less is better"
     axis.set_xlabel(f"{metric.name}{f' ({metric.unit})' if metric.unit else ''}, {better}")

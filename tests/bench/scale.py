@@ -140,6 +140,7 @@ SLOTS = Scenario(
     POOLS,
     measure_slots,
     limit="lifoqueue-pool",
+    drawn_too=("per slot",),
     note="memory of the whole pool without its resources, divided by its slots: small pools show the fixed part.",
 )
 WAITERS = Scenario(
@@ -151,6 +152,7 @@ WAITERS = Scenario(
     tuple(peer for peer in POOLS if peer != "psycopg2.pool"),
     measure_waiters,
     limit="lifoqueue-pool",
+    drawn_too=("per waiter",),
     note="from the first put until every thread has had its turn, divided by their number; ending threads included.",
 )
 SCENARIOS = (SLOTS, WAITERS)

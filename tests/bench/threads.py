@@ -198,6 +198,7 @@ CONTENTION = Scenario(
     (*POOLS, "bare-handover"),
     measure_contention,
     limit="lifoqueue-pool",
+    drawn_too=("max",),
     note="psycopg2.pool cannot wait: a Semaphore stands before it. Throughput counts what was served in time. "
     "bare-handover is the least that keeps waiting threads in order.",
     goals=(

@@ -98,6 +98,7 @@ WSGI = Scenario(
     ("queuepool", *PEERS, NO_POOL),
     measure_requests,
     limit=NO_POOL,
+    drawn_too=("p99",),
     note="one process, a SELECT and a rollback for each request, keep-alive clients of wrk on the same machine.",
     goals=(Goal("requests at least the best peer's", at_least(1.0, "requests", "queuepool", *PEERS)),),
 )
