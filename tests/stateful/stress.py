@@ -43,6 +43,34 @@ class RareFailures(Source):
             raise ValueError(f"{hook} fails")
 
 
+class Pulse:
+    """A thread that sleeps a millisecond again and again, and notes each time that the machine made it sleep longer."""
+
+    def __init__(self) -> None:
+        self.stalls: list[tuple[float, float]] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        before = time.monotonic()
+        while not self._ending.wait(0.001):
+            now = time.monotonic()
+            if now - before > 0.01:
+                self.stalls.append((before, now))
+            before = now
+
+    def stalled(self, since: float, until: float) -> float:
+        """For how many seconds between the two instants the machine let nobody run, as far as is known."""
+        return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in self.stalls)
+
+
 class Stress:
     """A pool under more threads than it has slots, beside sweeps, resizes, pauses and disposals."""
 
@@ -60,6 +88,7 @@ class Stress:
         self.takes: list[Take] = []
         self.errors: list[BaseException] = []
         self._stop_at = 0.0
+        self.pulse = Pulse()
 
     def run(self, seconds: float) -> None:
         """Run for `seconds`, and see that everyone comes to an end."""
@@ -70,10 +99,11 @@ class Stress:
             threading.Thread(target=self._guarded, args=(body, number, random.Random(seed)), daemon=True)
             for number, (body, seed) in enumerate(zip(bodies, seeds))
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(seconds + PATIENCE)
+        with self.pulse:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(seconds + PATIENCE)
         assert not any(thread.is_alive() for thread in threads), f"somebody is stuck: {self.pool!r}"
         self.pool.resume()
 
@@ -132,14 +162,18 @@ class Stress:
             pairs += [(one, other) for one, other in zip(leases, leases[1:]) if other.ended_at < one.put_at]
         return pairs
 
-    def latest(self) -> float:
-        """By how many seconds a take missed its deadline at the most."""
-        return max(take.ended_at - take.deadline for take in self.takes)
+    def late(self, by: float) -> list[Take]:
+        """Takes that ended more than `by` seconds after their deadline, not counting those for which the machine stood."""
+        return [
+            take
+            for take in self.takes
+            if take.ended_at - take.deadline - self.pulse.stalled(take.deadline, take.ended_at) > by
+        ]
 
     def overtaken(self, margin: float) -> int:
         """How many were served after one that had asked more than `margin` seconds later.
 
-        The instants are the callers', who may be scheduled out between asking and joining the line: hence the margin.
+        The instants are the callers', whom the machine may halt between asking and joining the line: hence the margin.
         """
         served = sorted((take.ended_at, take.asked_at) for take in self.takes if take.resource is not None)
         newest_before = itertools.accumulate((asked for _, asked in served), max)

@@ -29,7 +29,9 @@ def test_under_any_load_leases_never_overlap_and_every_take_ends_by_its_deadline
     assert not stress.errors
     assert len(stress.takes) > 100 * SECONDS
     assert not stress.overlaps()
-    assert stress.latest() < 0.5  # 0.1 s is promised; the rest is for machines that are busy otherwise
+    # 0.1 s is promised. A busy machine may halt any one thread for longer, but not many, nor for long.
+    assert len(stress.late(by=0.1)) <= len(stress.takes) * 0.01
+    assert not stress.late(by=1.0)
     stress.pool.resize(Stress.CAPACITY)
     stress.pool.recycle()
     assert_whole(stress.pool)
@@ -43,4 +45,4 @@ def test_under_a_steady_load_everyone_has_an_equal_share_in_the_order_of_asking(
     assert not stress.errors
     assert not stress.overlaps()
     assert stress.fairness() > 0.9
-    assert stress.overtaken(margin=0.5) == 0
+    assert stress.overtaken(margin=1.0) == 0
