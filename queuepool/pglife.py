@@ -58,10 +58,10 @@ class ConnectionLifecycle(Lifecycle[connection]):
     def open(self) -> connection:
         conn = self._connect()
         self._mark[0] = 1
-        self._role = _ROLES.get(conn.get_dsn_parameters().get("target_session_attrs", "any"))
         try:
             if conn.async_:
                 raise BadResource("the pool needs synchronous connections, and connection_factory made another")
+            self._role = _ROLES.get(conn.get_dsn_parameters().get("target_session_attrs", "any"))
             self._configured(conn)
             self._sessions[id(conn)] = session = Session(conn)
             self._fresh[id(conn)], self._watches[id(conn)] = session.fresh, watch(conn)

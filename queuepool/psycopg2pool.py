@@ -175,7 +175,7 @@ class ConnectionPool(Pool[Connection]):
     def _put_after(self, slot: Slot[Connection], error: BaseException) -> None:
         if slot in self._leases:
             self._note_closed(slot)
-            if self._closes_on(error):
+            if pgerrors.costs_connection(error):
                 steps.suspect_all(self)  # what one has lost, others may have lost too
         super()._put_after(slot, error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -49,18 +48,18 @@ def test_connections_killed_while_idle_reach_nobody(pool: ConnectionPool, databa
     assert pool.stats().closes["check"] >= 1
 
 
-def test_all_of_fifty_are_replaced_without_an_error_within_a_second_of_use(make_postgres: Any) -> None:
+def test_all_of_fifty_are_replaced_without_an_error(make_postgres: Any) -> None:
+    # How fast is for the benchmark to say (`python -m tests.bench --only killed`), on a machine that does nothing else.
     server = make_postgres(max_connections=60)
     with ConnectionPool(server.dsn(), capacity=50, timeout=10.0, max_opening=50) as pool:
         pool.prefill()
         assert server.terminate_backends() == 50
-        began = time.monotonic()
         slots = [pool.take() for _ in range(50)]
         for slot in slots:
             assert ask(slot.resource) == (1,)
-        assert time.monotonic() - began < 1.0
         for slot in slots:
             pool.put(slot)
+        assert pool.stats().opens.count == 100
 
 
 @pytest.mark.usefixtures("way_to_look")
@@ -286,6 +285,14 @@ def test_the_rule_for_exceptions_may_be_ones_own(database: Postgres, rule: Any, 
         with pytest.raises(KeyError), pool.connection():
             raise KeyError
         assert pool.stats().closes.get("exception", 0) == closes
+
+
+def test_an_error_of_the_program_makes_no_other_connection_suspect(database: Postgres) -> None:
+    with ConnectionPool(database.dsn(), capacity=2, close_on_exception=True) as pool:
+        pool.prefill()
+        with pytest.raises(ZeroDivisionError), pool.connection():
+            print(1 / 0)
+        assert not any(slot.suspect for slot in pool._queue.snapshot())
 
 
 # --- the socket
