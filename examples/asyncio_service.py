@@ -49,6 +49,10 @@ class Connections(AsyncLifecycle[Any]):
             await conn.execute("ROLLBACK", timeout=2)
         await conn.reset(timeout=2)  # settings, locks, temporary tables, LISTEN
 
+    def transient(self, error: Exception) -> bool:
+        """Whether opening may work in a moment: then takers wait for it, as long as their timeouts allow."""
+        return isinstance(error, (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError))
+
 
 class Service:
     def __init__(self, pool: AsyncPool[Any]) -> None:

@@ -42,6 +42,10 @@ class Connections(AsyncLifecycle[Any]):
             await resource.execute("ROLLBACK", timeout=2.0)  # else reset() complains to the loop, and does the same
         await resource.reset(timeout=2.0)
 
+    def transient(self, error: Exception) -> bool:
+        away = asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError
+        return isinstance(error, (OSError, *away))
+
 
 def pool_of(server: Postgres, capacity: int = 2, **options: Any) -> AsyncPool[Any]:
     return AsyncPool("pg", capacity, lifecycle=Connections(server), **options)
