@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -31,8 +32,6 @@ def test_the_package_knows_the_pool_by_its_name_and_no_other() -> None:
 
 
 def test_both_pools_take_the_same_options_and_have_the_same_methods() -> None:
-    import inspect
-
     threads, tasks = (list(inspect.signature(kind.__init__).parameters) for kind in (Pool, AsyncPool))
     assert [name for name in threads if name != "camel_case"] == tasks
     public = [{name for name in dir(kind) if not name.startswith("_")} for kind in (Pool, AsyncPool)]
