@@ -4,7 +4,9 @@
  *
  * One transition is one atomic step of the Python code: an append, pop, popleft or remove of a list or deque, a look at
  * one, a load or store of a flag. d_step joins such a step with what touches nothing that is shared, and with the
- * bookkeeping of the proof.
+ * bookkeeping of the proof. Two looks are left out, for they change nothing: whoever looks once more and finds things
+ * different is where it would be had it begun to look later. They are put's look at the lines, which serve repeats, and
+ * serve's look at the slots, which its pop repeats.
  */
 
 #define WAITERS (2 * THREADS)   /* each thread waits as one, and may be giving to another */
@@ -33,7 +35,7 @@ bool abandoned[WAITERS]         /* Waiter._abandoned */
 bool awake[WAITERS]             /* ThreadWaiter._lock has been released */
 
 /* What only the proof knows. */
-byte impatient                  /* this many threads take with a timeout, which may pass at any moment */
+byte started                    /* threads that have begun: as all are alike, it need be tried in one order only */
 byte references[WAITERS]        /* how many refer to the waiter; at none it is nobody */
 byte finished                   /* how many threads have ended */
 hidden byte i
@@ -44,11 +46,12 @@ byte ahead[THREADS]             /* those that were in it when this thread's take
 #endif
 
 #ifdef STRIKES
-byte strikes = STRIKES          /* asynchronous exceptions yet to come, all to thread 0: as all are alike, to any */
+byte strikes = STRIKES          /* asynchronous exceptions yet to come */
+byte victim                     /* and the thread that they strike */
 byte lost                       /* slots to which nobody refers any more */
 byte tickets                    /* slotqueue._tickets */
 byte ticket[WAITERS]
-#define MAY_STRIKE if :: me == 0 && strikes -> strikes--; goto struck :: true fi;
+#define MAY_STRIKE if :: me == victim && strikes -> strikes--; goto struck :: true fi;
 #else
 #define MAY_STRIKE
 #endif
@@ -82,8 +85,9 @@ inline pop_left(l, x) {
   }
 }
 
-inline remove(l, x) {
+inline remove(condition, l, x) {
   d_step {
+    condition;
     i = 0;
     do :: i < lines[l].n && lines[l].at[i] != x -> i++ :: else -> break od;
     if :: i < lines[l].n -> cut(l) :: else fi;
@@ -166,8 +170,8 @@ inline give(x, what) {
   fi
 }
 
-inline accept(x) {
-  d_step { assert(item[x] != NONE); got = item[x]; item[x] = NONE; let_go_of(x) }
+inline accept(condition, x) {
+  d_step { condition; assert(item[x] != NONE); got = item[x]; item[x] = NONE; let_go_of(x) }
 }
 
 inline abandon(x) {
@@ -176,7 +180,7 @@ inline abandon(x) {
 #if defined(FAULT_LOOKS_THEN_POPS)
   if
   :: item[x] == NONE -> d_step { got = NONE; let_go_of(x) }
-  :: else -> accept(x)
+  :: else -> accept(true, x)
   fi
 #elif defined(FAULT_LEAVES_DEAF)
   d_step { got = NONE; let_go_of(x) }
@@ -198,9 +202,10 @@ inline serve() {
      :: else ->
         if :: lines[LINE].n == 0 -> break :: else fi;
 #ifdef PAUSE
-        if :: held -> break :: else fi;
+        if :: held -> break :: else fi
+#else
+        skip
 #endif
-        if :: open_slots == 0 -> if :: empty_slots == 0 -> break :: else fi :: else fi
      fi;
 #ifdef FAULT_WAITER_FIRST
      pop_left(from, w);
@@ -215,10 +220,11 @@ inline serve() {
      if :: s == NONE && from == LINE -> pop_slot(empty_slots, s) :: else fi;
 #endif
      if
-     :: s == NONE
+     :: s == NONE ->
 #ifdef FAULT_WAITER_FIRST
-        -> d_step { append_left(from, w); let_go_of(w) }
+        d_step { append_left(from, w); let_go_of(w) };
 #endif
+        if :: from == LINE -> break :: else fi
      :: else ->
         MAY_STRIKE
 #ifndef FAULT_WAITER_FIRST
@@ -249,33 +255,38 @@ inline put(x) {
   MAY_STRIKE
   put_slot(x);
   MAY_STRIKE
-  if :: lines[LINE].n || lines[STANDBY].n -> serve() :: else fi
+  serve()
 #endif
 }
 
 inline get_now(x) {
-  if
-#ifndef FAULT_BARGES
-  :: lines[LINE].n
+  d_step {
+    rounds > 1 || started == me;
+    if :: rounds == 1 -> started++ :: else fi;
+    take_begins();
+#ifdef FAULT_BARGES
+    others = false
+#else
+    others = lines[LINE].n > 0
 #endif
-  :: else ->
+  };
 #ifdef PAUSE
-     if :: held :: else ->
+  if :: others :: else -> others = held fi;
 #endif
+  if
+  :: others
+  :: else ->
      pop_slot(open_slots, x);
      MAY_STRIKE
 #ifdef EMPTY
      if :: x == NONE -> pop_slot(empty_slots, x) :: else fi;
      MAY_STRIKE
 #endif
-#ifdef PAUSE
-     fi
-#endif
   fi
 }
 
-inline leave(l, x) {
-  remove(l, x);
+inline leave(condition, l, x) {
+  remove(condition, l, x);
   MAY_STRIKE
   abandon(x)
 }
@@ -326,8 +337,8 @@ inline wait(l, times_out) {
   if :: closed -> wake(l, CLOSED) :: else fi;
 #endif
   do
-  :: awake[waiter] -> accept(waiter); break
-  :: times_out -> leave(l, waiter); break
+  :: accept(awake[waiter], waiter); break
+  :: leave(times_out, l, waiter); break
 #if defined(STRIKES) && !defined(FAULT_NEVER_LOOKS)
   :: lost -> pop_slot(lost, s); if :: s == NONE :: else -> put_slot(s) fi; serve()
 #ifndef FAULT_NEVER_SERVES
@@ -335,7 +346,7 @@ inline wait(l, times_out) {
 #endif
   :: IS_STRANDED(l) ->
      next = ticket[waiter];
-     leave(l, waiter);
+     leave(true, l, waiter);
      if
      :: got != NONE -> break
      :: else -> d_step { new_waiter(waiter); ticket[waiter] = next; append_left(l, waiter) }; serve()
@@ -351,17 +362,25 @@ proctype User(byte me) {
   byte slot = NONE, got = NONE, waiter = NONE   /* what it has, was given, waits as */
   byte s = NONE, w = NONE, from, n, next        /* what serve, wake and wait have in hand */
   byte rounds
-  bool given
+  bool given, others, impatient
   do
-  :: rounds == ROUNDS || closed -> break
+  :: rounds == ROUNDS -> break
   :: else ->
      rounds++;
-     take_begins();
+#ifdef CLOSE
+     if :: closed -> if :: rounds > 1 :: started == me -> started++ fi; break :: else fi;
+#endif
      get_now(slot);
      if
-     :: slot == NONE -> wait(LINE, me < impatient) slot = got; got = NONE
+     :: slot == NONE ->
+        if :: impatient = false :: impatient = true fi;   /* whether it has a timeout, which may pass at any moment */
+        wait(LINE, impatient)
+        slot = got;
+        got = NONE;
+        impatient = false
      :: else
      fi;
+     others = false;
      if
      :: slot == NONE            /* timed out */
      :: slot == CLOSED -> slot = NONE
@@ -405,8 +424,7 @@ struck: skip;
   };
   if
   :: waiter != NONE ->
-     remove(LINE, waiter);
-     abandon(waiter);
+     leave(true, LINE, waiter);
      if :: got != NONE -> put(got) :: else fi
   :: else
   fi;
@@ -451,7 +469,9 @@ init {
     t = 0;
     do :: t < SLOTS -> is_open[t] = true; t++ :: else -> break od;
 #endif
-    do :: impatient < THREADS -> impatient++ :: break od;
+#ifdef STRIKES
+    do :: victim + 1 < THREADS -> victim++ :: break od;
+#endif
     t = 0;
     do :: t < THREADS -> run User(t); t++ :: else -> break od
   }
