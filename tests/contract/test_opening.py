@@ -180,7 +180,7 @@ async def test_a_transient_failure_is_retried_until_the_deadline_and_then_named(
     source.failing["open"] = ConnectionRefusedError("port 5432: refused")
     with caplog.at_level(logging.WARNING, "queuepool"), pytest.raises(Unreachable) as caught:
         await pool.take(0.02)
-    assert "orders: no slot within 0.0 s" in str(caught.value)
+    assert "orders: no slot within 0." in str(caught.value)
     assert str(caught.value).endswith(": ConnectionRefusedError: port 5432: refused")
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert pool.stats().unreachable
