@@ -241,7 +241,10 @@ async def test_close_returns_by_its_deadline_and_says_who_still_holds_what(api: 
     assert await pool.close() == []
 
 
-async def test_close_without_a_deadline_waits_as_long_as_it_takes(api: Api, source: Source) -> None:
+async def test_close_without_a_deadline_waits_as_long_as_it_takes_and_no_longer(
+    api: Api, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(api.driver), "patience", 3600.0)  # so it is told of the last return and does not look
     pool = api.pool(capacity=1, open=source.open, close=source.close)
     slot = await pool.take()
     job = api.start(pool.close(None))
