@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import repeat
 from statistics import median
@@ -14,7 +13,16 @@ from typing import Any
 from .aio_peers import ADAPTERS, AsyncDriver
 from .driver import Spec
 from .goals import Goal, at_least, at_most, level
-from .measure import Case, Figures, Metric, Recorder, Scenario, waiting_figures
+from .measure import (
+    Case,
+    Figures,
+    Metric,
+    Recorder,
+    Scenario,
+    no_collections,
+    turns_of_a_run,
+    waiting_figures,
+)
 from .scale import traced
 from .stub import Opener
 from .threads import MICRO, MILLI, USUAL, WAITS, contention_case, longest_turn
@@ -47,20 +55,17 @@ def spins(driver: AsyncDriver) -> dict[str, Spin]:
     return styles | pairs or {"get, put": spin_pair(driver.take, driver.put)}
 
 
-async def best_time(spin: Spin, count: int, repeats: int) -> float:
-    """As for threads: the best of several runs after a warm-up, gc off."""
-    await spin(max(1, count // 10))
-    gc.collect()
-    gc.disable()
-    try:
-        best = math.inf
-        for _ in range(repeats):
-            begun_at = perf_counter()
-            await spin(count)
-            best = min(best, perf_counter() - begun_at)
-    finally:
-        gc.enable()
-    return best / count
+async def best_time(spin: Spin, runs: int) -> float:
+    """As for threads: the best of so many short runs, after a warm-up, gc off."""
+
+    async def timed(count: int) -> float:
+        begun_at = perf_counter()
+        await spin(count)
+        return perf_counter() - begun_at
+
+    with no_collections():
+        count = turns_of_a_run(min([await timed(10) for _ in range(3)]))
+        return min([await timed(count) for _ in range(runs)]) / count
 
 
 def measured(measure: Callable[[AsyncDriver, Case], Awaitable[Figures]]) -> Callable[[str, Case], Figures]:
@@ -82,7 +87,7 @@ async def measure_cycle(driver: AsyncDriver, case: Case) -> Figures:
     wanted = case["style"] or next(iter(styles))
     if wanted not in styles:
         return {}
-    return {"cycle": await best_time(styles[wanted], case["count"], case["repeats"])}
+    return {"cycle": await best_time(styles[wanted], case["runs"])}
 
 
 async def measure_contention(driver: AsyncDriver, case: Case) -> Figures:
@@ -114,8 +119,7 @@ async def measure_slots(driver: AsyncDriver, case: Case) -> Figures:
     for one in [await driver.take() for _ in range(slots)]:
         await driver.put(one)
     spin = next(iter(spins(driver).values()))
-    count = max(5, min(20_000, int(0.02 / await best_time(spin, 10, 1))))
-    return {"cycle": await best_time(spin, count, 5)}
+    return {"cycle": await best_time(spin, 20)}
 
 
 class Line:
@@ -176,9 +180,9 @@ async def _size_of_bare_line(count: int) -> int:
     return await _size_of_line(take, put, count)
 
 
-def _cycle_cases(count: int, repeats: int) -> list[Case]:
+def _cycle_cases(runs: int) -> list[Case]:
     styles = ("", "take, put", "with get()", "acquire, release")
-    return [Case(style or "usual form", {"style": style, "count": count, "repeats": repeats}) for style in styles]
+    return [Case(style or "usual form", {"style": style, "runs": runs}) for style in styles]
 
 
 def _tasks(case: Case) -> Case:
@@ -193,8 +197,8 @@ CYCLE = Scenario(
     "async-cycle",
     "One task takes and puts a stub",
     [Metric("cycle", "µs", MICRO)],
-    _cycle_cases(5_000, 5),
-    _cycle_cases(500, 3),
+    _cycle_cases(40),
+    _cycle_cases(3),
     tuple(ADAPTERS),
     measured(measure_cycle),
     limit="bare-queue",

@@ -8,7 +8,8 @@ import random
 import statistics
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -166,25 +167,41 @@ def ratio(figures: Mapping[int, float], to: Mapping[int, float]) -> Spread | Non
     return Spread.of(quotients) if quotients else None
 
 
-def best_time(spin: Callable[[int], object], count: int, repeats: int) -> float:
-    """Seconds for one turn of ``spin``: the best of ``repeats`` runs of ``count`` turns, after a warm-up, gc off.
+RUN_TIME = 0.002
+"""Seconds that a run of a loop takes: less than a busy machine leaves to a program at a time, so that some runs of many
+are undisturbed, and as many of a slow peer as of a fast one."""
 
-    The best, not the mean: whatever else the machine does can only add time.
-    """
-    spin(max(1, count // 10))
+
+@contextmanager
+def no_collections() -> Iterator[None]:
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        best = math.inf
-        for _ in range(repeats):
-            begun_at = perf_counter()
-            spin(count)
-            best = min(best, perf_counter() - begun_at)
+        yield
     finally:
         if was_enabled:
             gc.enable()
-    return best / count
+
+
+def turns_of_a_run(seconds_for_ten: float) -> int:
+    return max(3, int(RUN_TIME / (seconds_for_ten / 10)))
+
+
+def best_time(spin: Callable[[int], object], runs: int) -> float:
+    """Seconds for one turn of ``spin``: the best of so many short runs, after a warm-up, gc off.
+
+    The best, not the mean: whatever else the machine does can only add time.
+    """
+
+    def timed(count: int) -> float:
+        begun_at = perf_counter()
+        spin(count)
+        return perf_counter() - begun_at
+
+    with no_collections():
+        count = turns_of_a_run(min(timed(10) for _ in range(3)))
+        return min(timed(count) for _ in range(runs)) / count
 
 
 class Recorder:

@@ -196,7 +196,7 @@ def measure_statements(peer: str, case: Case) -> Figures:
     try:
         if threads == 1:
             # Many short runs, of which the best is undisturbed: nothing here depends on the order of threads.
-            return {"throughput": 1 / best_time(spin, int(500 * case["duration"]), 10)}
+            return {"throughput": 1 / best_time(spin, int(200 * case["duration"]))}
         return contend(driver, threads, case["duration"], lambda taken: work(resource(taken)), 100_000)
     finally:
         driver.close()
@@ -206,7 +206,7 @@ def measure_liveness(peer: str, case: Case) -> Figures:
     """A take and a put of an open connection, with nothing done on it."""
     driver = LIVENESS[peer][1](spec_for(4, autocommit=True))
     try:
-        return {"cycle": best_time(spin_pair(driver.take, driver.put), case["count"], 3)}
+        return {"cycle": best_time(spin_pair(driver.take, driver.put), case["runs"])}
     finally:
         driver.close()
 
@@ -250,8 +250,8 @@ ALIVE = Scenario(
     "liveness",
     "Knowing that a connection is alive",
     [Metric("cycle", "µs", MICRO)],
-    [Case("take, put", {"count": 2_000})],
-    [Case("take, put", {"count": 100})],
+    [Case("take, put", {"runs": 40})],
+    [Case("take, put", {"runs": 3})],
     tuple(LIVENESS),
     measure_liveness,
     limit="queuepool.Pool",

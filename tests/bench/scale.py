@@ -18,8 +18,6 @@ from .peers import POOLS, make
 from .stub import Opener
 from .threads import JOIN_TIMEOUT, MICRO, spins
 
-SPIN_TIME = 0.02
-"""Seconds that one inner repeat of the cycle should take."""
 STACK = 256 * 1024
 SQUARE = {"cuttlepool": 1_000}
 """Peers that look through all their slots at every take or put, and the most slots that they are tried with."""
@@ -58,8 +56,7 @@ def measure_slots(peer: str, case: Case) -> Figures:
         size = allocated() - size_of_stubs
     try:
         spin = next(iter(spins(driver).values()))
-        count = max(5, min(20_000, int(SPIN_TIME / best_time(spin, 10, 1))))
-        return {"cycle": best_time(spin, count, 5), "per slot": size / slots}
+        return {"cycle": best_time(spin, 20), "per slot": size / slots}
     finally:
         driver.close()
 

@@ -63,7 +63,7 @@ def measure_cycle(peer: str, case: Case) -> Figures:
         wanted = case["style"] or next(iter(styles))
         if wanted not in styles:
             return {}
-        return {"cycle": best_time(styles[wanted], case["count"], case["repeats"])}
+        return {"cycle": best_time(styles[wanted], case["runs"])}
     finally:
         driver.close()
 
@@ -144,8 +144,8 @@ USUAL, EVERYTHING = "usual form", "queuepool+everything"
 """The case in which each peer is used as its users do; queuepool with all its options on."""
 
 
-def _cycle_cases(count: int, repeats: int) -> list[Case]:
-    common = {"count": count, "repeats": repeats}
+def _cycle_cases(runs: int) -> list[Case]:
+    common = {"runs": runs}
     styles = ("take, put", "with get()", "acquire, release", "with lease()")
     return [
         Case(USUAL, {"style": "", "options": {}} | common),
@@ -176,8 +176,8 @@ CYCLE = Scenario(
     "cycle",
     "One thread takes and puts a stub",
     [Metric("cycle", "µs", MICRO)],
-    _cycle_cases(20_000, 5),
-    _cycle_cases(2_000, 3),
+    _cycle_cases(40),
+    _cycle_cases(3),
     (*ADAPTERS, *(f"queuepool+{option}" for option in OPTIONS if option != "codel")),
     measure_cycle,
     limit="bare-queue",
