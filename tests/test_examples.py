@@ -181,31 +181,31 @@ def test_fastapi_serves_plain_and_async_endpoints_from_one_pool(printed_by: Call
     assert "'taken': 0, 'waiting': 0" in printed
 
 
-def test_the_migration_shows_what_the_changed_import_gains(dsn: str, tmp_path: Path) -> None:
-    before, after = run("psycopg2_migration.py", tmp_path, QUEUEPOOL_DSN=dsn).split("queuepool.psycopg2pool:")
+def test_the_migration_shows_what_the_changed_import_gains(printed_by: Callable[[str], str]) -> None:
+    before, after = printed_by("psycopg2_migration.py").split("queuepool.psycopg2pool:")
     for told in ("PoolError, at once", "OperationalError for the next user", "leaks"):
         assert told in before
     for told in ("an answer: 42", "waited its turn", "did not notice", "does not leak"):
         assert told in after
 
 
-def test_the_workers_do_each_job_once(dsn: str, tmp_path: Path) -> None:
-    assert "40 of 40 jobs were done, each once: True" in run("worker_listen_notify.py", tmp_path, QUEUEPOOL_DSN=dsn)
+def test_the_workers_do_each_job_once(printed_by: Callable[[str], str]) -> None:
+    assert "40 of 40 jobs were done, each once: True" in printed_by("worker_listen_notify.py")
 
 
-def test_flask_serves_sixteen_threads_over_four_connections(dsn: str, tmp_path: Path) -> None:
-    printed = run("flask_service.py", tmp_path, QUEUEPOOL_DSN=dsn)
+def test_flask_serves_sixteen_threads_over_four_connections(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("flask_service.py")
     assert re.search(r"^200 of 200 answers are right, over [1-4] connections", printed)
     assert "answered by 500\nstill lent: 0; closed for it: 0" in printed
 
 
-def test_the_workers_of_gunicorn_share_no_connection(dsn: str, tmp_path: Path) -> None:
-    printed = run("gunicorn_prefork.py", tmp_path, QUEUEPOOL_DSN=dsn)
+def test_the_workers_of_gunicorn_share_no_connection(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("gunicorn_prefork.py")
     assert "300 requests, 2 workers, 0 connections used by two of them" in printed
 
 
-def test_the_failover_costs_no_more_writes_than_are_in_flight(tmp_path: Path) -> None:
-    printed = run("failover_demo.py", tmp_path)
+def test_the_failover_costs_no_more_writes_than_are_in_flight(printed_by: Callable[[str], str]) -> None:
+    printed = printed_by("failover_demo.py")
     failed = re.search(r"^(\d+) writes failed, of 8 that can be in flight", printed, re.MULTILINE)
     assert failed
     assert int(failed[1]) <= 8
