@@ -155,7 +155,10 @@ def test_a_lease_of_asyncio_is_entered_and_closed_by_awaiting() -> None:
         lease: Any = await pool.lease()
         async with lease:
             lease.append(1)
+        assert pool.stats().idle == 1
         await lease.close()
+        again: Any = await pool.lease()
+        await again.close()
         assert pool.stats().idle == 1
 
     asyncio.run(use())
