@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -16,6 +17,13 @@ import queuepool
 from queuepool.psycopg2pool import ConnectionPool, PoolError
 
 from .server import Postgres
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+else:
+
+    def assert_type(value: Any, kind: Any) -> Any:
+        return value
 
 
 @pytest.fixture
@@ -114,6 +122,22 @@ def test_a_connection_is_what_psycopg2_takes_for_one(pool: ConnectionPool) -> No
         assert extensions.quote_ident("x", conn) == '"x"'
         extras.register_uuid(conn_or_curs=conn)  # type: ignore[no-untyped-call]
         extras.register_default_jsonb(conn)
+
+
+def test_what_comes_out_is_typed_as_psycopg2s(pool: ConnectionPool) -> None:
+    """Read by the type checkers, too."""
+    assert_type(pool.stats().idle, int)
+    with pool.connection() as conn:
+        assert_type(conn, connection)
+    with pool.take() as slot:
+        assert_type(slot, queuepool.Slot[connection])
+        assert_type(slot.resource, connection)
+    with pool.get() as resource:
+        assert_type(resource, connection)
+    got = pool.getconn()
+    assert_type(got, connection)
+    pool.putconn(got)
+    assert_type(pool.cancel_all(), int)
 
 
 def test_both_factories_are_honoured(database: Postgres) -> None:
