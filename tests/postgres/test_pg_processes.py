@@ -21,6 +21,9 @@ from queuepool.pgprocess import ProcessMark, process_mark
 from .processes import wait_until
 from .server import Postgres
 
+#: Since Python 3.12, of forking where there are threads; that is what these tests are about.
+FORK_WARNING = "This process:DeprecationWarning"
+
 #: A program that forks in the middle of using a pool. Arguments: the DSN, and by which fork.
 FORKING = """
 import ctypes, os, sys
@@ -80,6 +83,7 @@ def test_after_a_fork_the_child_starts_empty_and_the_parent_notices_nothing(data
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings(f"ignore:{FORK_WARNING}")
 @pytest.mark.parametrize("wiped", [True, False])
 def test_a_mark_is_missing_in_a_child_until_it_is_set_there(monkeypatch: pytest.MonkeyPatch, wiped: bool) -> None:
     if not wiped:
