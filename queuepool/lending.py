@@ -260,9 +260,12 @@ class Take(Generic[T]):
             name = step.__name__.partition("_")[0]
             raise pool._timeout_error(time.monotonic() - self.began, f"{name} of {slot.name} did not end")
         result, error = outcome
-        if error is not None:
-            raise error
-        return result
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del outcome, error  # else the error refers to this frame, and this frame to the error and to the slot
 
 
 def _popped(claim: list[Slot[T]]) -> Slot[T] | None:
@@ -284,5 +287,7 @@ async def _work(
         outcome = await step(pool, driver, slot, *args), None
     except BaseException as error:
         outcome = None, error
-    if not waiter.give(outcome):
+    given = waiter.give(outcome)
+    del outcome  # its error refers to this frame
+    if not given:
         await steps.put(pool, driver, slot)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from queuepool import Pool
+from queuepool import Lifecycle, Pool
 
 from ..support import PATIENCE, Resource
 
@@ -50,8 +50,8 @@ class Users:
         while times:
             time.sleep(rng.choice((0.0, 0.0002, 0.0005, 0.001)))
             victim = rng.choice(self._threads)
-            if _throw(ctypes.c_ulong(victim.ident or 0), ctypes.py_object(error)):
-                times -= 1
+            if victim.is_alive():  # else its identifier may be another thread's by now
+                times -= _throw(ctypes.c_ulong(victim.ident or 0), ctypes.py_object(error))
             else:
                 self._threads.remove(victim)
                 self.start(1)
@@ -118,14 +118,16 @@ class Users:
         self._touch(self.pool.lease(self.patience).unwrap())
 
 
-class Source:
+class Source(Lifecycle[Resource]):
     """Opens resources, and refers to none: one that anybody but its slot refers to counts as in use.
 
-    `kind` says how its opens go: "fine", "slow" or "failing", which is three times in ten.
+    `kind` says how its opens go: "fine", "slow" or "failing", which is three times in ten. If they `may_hang`, its steps
+    run in threads of their own.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, may_hang: bool = False) -> None:
         self.kind = kind
+        self.may_hang = may_hang
         self.closed_twice = 0
         self._numbers = itertools.count()
         self._rng = random.Random(kind)
@@ -149,13 +151,4 @@ class Source:
 
     def pool(self, capacity: int, timeout: float | None = None) -> Pool[Resource]:
         """A pool whose takes and puts go through every step."""
-        return Pool(
-            "struck",
-            capacity,
-            max_usage_count=5,
-            timeout=timeout,
-            open=self.open,
-            close=self.close,
-            check=self.check,
-            reset=self.reset,
-        )
+        return Pool("struck", capacity, max_usage_count=5, timeout=timeout, lifecycle=self)
