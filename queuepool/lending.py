@@ -183,7 +183,6 @@ class Take(Generic[T]):
         reason = pool._limits.exceeded(slot, now)
         if reason is None:
             if await self._is_alive(slot, now):
-                pool._limits.settled(slot, pool._quiet_time)
                 return True
             reason = "check"
         if reason == "check" and not slot.suspect:
