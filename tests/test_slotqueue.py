@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -279,8 +280,10 @@ def test_those_on_standby_want_open_slots_alone_and_come_first() -> None:
     empty = empty_slot()
     slots.sink(empty)
     assert in_line.accept() is empty
+    before = time.monotonic()
     slots.put(open_slot())
     assert standing_by.woken == 1
+    assert before <= slots.standby_served_at <= time.monotonic(), "so the others wait on: slots do come back"
 
 
 def test_a_slot_that_somebody_else_pops_meanwhile_is_no_trouble() -> None:

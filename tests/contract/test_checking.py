@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from queuepool import FifoSlotQueue
+
 from ..support import Clock, Source
 from .apis import Api
 
@@ -72,6 +74,30 @@ async def test_one_dead_resource_makes_all_idle_ones_suspect(api: Api, source: S
     fresh = await pool.cycle_together(6)
     assert not set(fresh) & source.dead
     assert pool.stats().closes == {"check": 6}
+
+
+async def test_a_take_that_meets_a_dead_resource_makes_the_next_takes_check_theirs(
+    api: Api, source: Source, clock: Clock
+) -> None:
+    pool = api.pool(
+        capacity=3,
+        open=source.open,
+        close=source.close,
+        check=source.check,
+        check_after=60.0,
+        clock=clock,
+        queue_class=FifoSlotQueue,
+    )
+    first, second, third = await pool.cycle_together(3)
+    clock.advance(50.0)
+    assert await pool.cycle() is first
+    assert await pool.cycle() is second
+    clock.advance(15.0)
+    source.dead.update([second, third])
+    assert await pool.cycle() not in (first, second, third), "the third has been idle for long, and is dead"
+    assert await pool.cycle() is first
+    assert (await pool.cycle()) is not second, "used 15 s ago, but under suspicion since"
+    assert (first.history, second.history) == (["check"], ["check"])
 
 
 async def test_a_suspect_that_proves_alive_is_lent_without_further_checks(

@@ -190,6 +190,8 @@ async def test_a_waiter_that_an_exception_elsewhere_put_out_of_the_line_gets_its
     await api.until(lambda: pool.stats().waiting == 2)
     pool._line.popleft()  # as an asynchronous exception does in `serve`, before it gives
     await api.until(lambda: pool.stats().waiting == 2)
+    tickets = [waiter.ticket for waiter in pool._line]
+    assert tickets == sorted(tickets), "else each would find itself out of line from now on"
     await pool.put(slot)
     assert await first.result() is slot
     await pool.put(slot)
