@@ -32,6 +32,8 @@ def main(given: Sequence[str] | None = None) -> None:
         os.environ["QUEUEPOOL_BENCH_CACHE"] = str(options.cache)
     chosen = SCENARIOS if options.only is None else [each for name in options.only for each in CHOICES[name]]
     results = run(chosen, rounds=options.rounds, quick=options.quick, peers=options.peers, seed=options.seed)
+    if options.quick:
+        results.notes["quick: one short round shows that everything runs; its verdicts mean nothing"] = ""
     print(report.text(chosen, results))
     if options.out:
         for path in report.write(chosen, results, options.out):
