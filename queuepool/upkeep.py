@@ -79,7 +79,8 @@ async def _look(pool: BasePool[T], driver: Any, slot: Slot[T], surplus: bool) ->
                 steps.suspect_all(pool)
         else:
             slot.checked_at = now
-            slot.due_at = min(slot.expires_at, now + pool._quiet_time)
+            idle_until = (slot.last_used_at or 0.0) + pool._limits.quiet_time  # an open slot has been used or opened
+            slot.due_at = min(slot.expires_at, idle_until, now + pool._quiet_time)
     if reason is not None:
         await steps.close(pool, driver, slot, reason)
 

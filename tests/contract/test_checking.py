@@ -76,6 +76,28 @@ async def test_one_dead_resource_makes_all_idle_ones_suspect(api: Api, source: S
     assert pool.stats().closes == {"check": 6}
 
 
+async def test_a_check_by_a_sweep_spares_the_next_take_a_look_but_not_the_limit_on_idleness(
+    api: Api, source: Source, clock: Clock
+) -> None:
+    pool = api.pool(
+        capacity=1,
+        open=source.open,
+        close=source.close,
+        check=source.check,
+        check_after=60.0,
+        max_idle_time=100.0,
+        clock=clock,
+    )
+    await pool.cycle()
+    clock.advance(60.0)
+    assert await pool.recycle() == 0
+    (slot,) = pool._slots
+    assert slot.due_at > clock()
+    clock.advance(50.0)
+    assert (await pool.cycle()).number == 2, "idle for 110 s"
+    assert pool.stats().closes == {"max_idle_time": 1}
+
+
 async def test_a_take_that_meets_a_dead_resource_makes_the_next_takes_check_theirs(
     api: Api, source: Source, clock: Clock
 ) -> None:
