@@ -325,6 +325,7 @@ inline wait(l, times_out) {
 #ifdef STRIKES
     tickets++;
     ticket[waiter] = tickets;
+    where = l;
 #endif
     append(l, waiter);
     joins_line()
@@ -361,7 +362,7 @@ inline wait(l, times_out) {
 proctype User(byte me) {
   byte slot = NONE, got = NONE, waiter = NONE   /* what it has, was given, waits as */
   byte s = NONE, w = NONE, from, n, next        /* what serve, wake and wait have in hand */
-  byte rounds
+  byte rounds, where
   bool given, others, impatient
   do
   :: rounds == ROUNDS -> break
@@ -424,7 +425,7 @@ struck: skip;
   };
   if
   :: waiter != NONE ->
-     leave(true, LINE, waiter);
+     leave(true, where, waiter);
      if :: got != NONE -> put(got) :: else fi
   :: else
   fi;

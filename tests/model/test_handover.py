@@ -20,14 +20,16 @@ spins = pytest.mark.skipif(not INSTALLED, reason="spin and a C compiler are need
 #: What is explored: threads, slots, takes of each, and the switches.
 SHORT = [
     "3 1 1 ORDER",
-    "2 1 2 ORDER",
+    "3 2 1 ORDER",
+    "2 1 3 ORDER",
     "2 1 1 EMPTY",
     "2 2 1 EMPTY",
     "2 1 1 PAUSE",
     "2 1 1 CLOSE",
     "2 1 1 STRIKES=2",
+    "2 1 1 STRIKES=2 EMPTY",
 ]
-LONG = ["4 1 1", "3 2 1", "3 2 1 ORDER", "2 1 3 ORDER", "3 1 1 EMPTY", "3 1 1 STRIKES=1", "2 1 1 STRIKES=2 EMPTY"]
+LONG = ["4 1 1", "3 1 1 EMPTY", "3 1 1 CLOSE", "3 1 1 STRIKES=1"]
 
 STUCK, LOST, TWICE, OVERTAKEN = "invalid end state", "item", "open_slots|empty_slots", "ahead"
 #: Each fault that may be put in, where it shows, and the beginning of what spin says of it.
