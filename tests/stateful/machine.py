@@ -95,8 +95,12 @@ class Programs(RuleBasedStateMachine):
 
     # --- taking
 
-    @rule(kind=st.sampled_from(["take", "with take", "with get", "acquire", "lease"]))
-    def take(self, kind: str) -> None:
+    @rule(kind=st.sampled_from(["take", "with take", "with get", "acquire", "lease"]), all_works=st.integers(0, 3))
+    def take(self, kind: str, all_works: int) -> None:
+        if all_works:  # three times in four, for else most programs would come to nothing
+            self.source.failing.clear()
+            self.paused = False
+            self.pool.resume()
         fit = [not self.is_due(record) and not record.dead for record in self.idle]
         opened = len(self.source.records)
         if self.closed:
@@ -135,6 +139,15 @@ class Programs(RuleBasedStateMachine):
         self.loans.append(loan)
 
     # --- giving back
+
+    @rule(uses=st.integers(1, 4))
+    def use(self, uses: int) -> None:
+        """Take and put so often that limits are reached."""
+        for _ in range(uses):
+            before = len(self.loans)
+            self.take("take", 1)
+            if len(self.loans) > before:
+                self.put(before, raises=False, asks=False)
 
     @precondition(lambda self: self.loans)
     @rule(choice=st.integers(0, 9), raises=st.booleans(), asks=st.booleans())
@@ -251,7 +264,7 @@ class Programs(RuleBasedStateMachine):
             self.run(self.pool.resize(capacity))
             self.places = capacity + self.overflow
 
-    @precondition(lambda self: self.takes > 5)
+    @precondition(lambda self: self.takes > 15)
     @rule()
     def close(self) -> None:
         holders = self.run(self.pool.close(0))
