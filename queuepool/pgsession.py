@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from operator import attrgetter
 from typing import Any
 
@@ -99,7 +100,7 @@ def ping(conn: connection) -> None:
     try:
         execute(conn, "SELECT 1")
     finally:
-        if not conn.closed:
+        with contextlib.suppress(psycopg2.Error):  # it may be closed by now, and another error on its way
             conn.autocommit = autocommit
 
 
