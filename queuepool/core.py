@@ -292,8 +292,9 @@ class BasePool(Generic[T]):
 
     def _forget(self, slot: Slot[T]) -> None:
         """Retire an empty slot that is in nobody's hands but the caller's."""
-        slot.retire()
-        self._slots.pop(slot, None)  # the slot still knows its pool, which a `with` or a second put may yet ask
+        # Out of the table first: an interrupt in between must not leave a retired slot in it.
+        self._slots.pop(slot, None)
+        slot.retire()  # it still knows its pool, which a `with` or a second put may yet ask
         if not self._slots and self._closing:
             self._queue.wake(self._closing, None)
 
