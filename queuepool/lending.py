@@ -173,6 +173,8 @@ class Take(Generic[T]):
     async def _is_fit(self, slot: Slot[T]) -> bool:
         """Whether the open `slot`, ours, may be lent; if not it is empty after, or no longer ours."""
         pool = self.pool
+        if pool._clock() < slot.due_at and (pool._poll is None or steps.poll(pool, slot)):
+            return True  # as on the short way, which those who wait do not take
         if slot.dropped is not None:
             reclaiming.tell(pool, slot, slot.dropped)
             slot.dropped = None
