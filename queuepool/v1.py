@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import weakref
 from collections.abc import Callable
@@ -34,6 +33,8 @@ def translated(given: dict[str, Any]) -> dict[str, Any]:
     """
     for name in given:
         if name not in KEYWORDS:
+            import difflib  # for this message alone
+
             from .pool import Pool
 
             code = Pool.__init__.__code__
