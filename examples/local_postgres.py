@@ -84,9 +84,7 @@ class LocalServer:
             self._copy_programs()
         self.owner = os.getpid()
         command = [sys.executable, "-I", "-S", __file__, str(self.programs), str(self.directory)]
-        self._guard = subprocess.Popen(
-            command, stdin=subprocess.PIPE, start_new_session=True, creationflags=OWN_GROUP
-        )
+        self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, creationflags=OWN_GROUP)
 
     @property
     def dsn(self) -> str:

@@ -51,9 +51,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a source distribution and a wheel, built from a copy without earlier builds."""
     tree = tmp_path_factory.mktemp("tree") / "queuepool"
     # An old *.egg-info would list files that MANIFEST.in has forgotten.
-    built = shutil.ignore_patterns(
-        ".git", ".nox", ".venv", "venv", "build", "dist", "*.egg-info", "__pycache__"
-    )
+    built = shutil.ignore_patterns(".git", ".nox", ".venv", "venv", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, tree, ignore=built)
     folder = tmp_path_factory.mktemp("dist")
     done = subprocess.run(

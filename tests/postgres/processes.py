@@ -85,9 +85,7 @@ for word in text.split():
 
     def __init__(self, number: signal.Signals, limit: float = float("inf")) -> None:
         command = [sys.executable, "-I", "-S", "-c", self.CODE, str(int(number)), str(limit)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
 
     def watch(self, pids: Iterable[int]) -> None:
         assert self._process.stdin is not None

