@@ -19,14 +19,6 @@ from .support import PATIENCE, Source, assert_whole, wait_until
 needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of POSIX")
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_is_heard() -> Iterator[None]:
-    """A shell starts jobs in the background with SIGINT ignored, and such a job may run these tests."""
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, handler)
-
-
 # --- Ctrl-C
 
 
