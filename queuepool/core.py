@@ -1,7 +1,7 @@
 """What `Pool` and `AsyncPool` share: options, tables, and what they tell about themselves.
 
-What they do is in `lending` (take and put), `upkeep` (sweeps) and `ending` (resize, drain, close), as flows that
-receive the pool. The tables and what guards them:
+What they do is in `lending` (take), `steps` (open to put), `upkeep` (sweeps) and `ending` (resize, drain, close), as
+flows that receive the pool; the errors of a take that gets nothing are made in `refusals`. The tables and what guards them:
 
 * `_queue`: the slots that nobody owns. Whoever removes a slot from it owns it (see `slotqueue`).
 * `_leases`: slot -> (code, offset, thread or task, instant). Popping a key is atomic, and is what ends a lease.
@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, Uni
 
 from . import options
 from .admission import Admission
-from .errors import BadResource, Exhausted, PoolClosed, PoolTimeout, Unreachable, WrongSlot
+from .errors import BadResource, PoolClosed, WrongSlot
 from .lifecycle import SlotLifecycle
 from .limits import Limits
 from .outage import Gate
 from .slot import AT_ONCE, Slot
 from .slotqueue import SlotQueue, Waiter
-from .stats import Counters, Holder, Observer, Stats
+from .stats import Counters, Holder, Observer, Stats, snapshot
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ class BasePool(Generic[T]):
         self._capacity = options.count("capacity", capacity, least=1)
         self._overflow = options.count("overflow", overflow)
         self._limits = Limits(max_idle_time, max_open_time, max_usage_count, jitter, check_after)
-        self.close_on_exception = _checked_close_on_exception(close_on_exception)
+        self.close_on_exception = options.exception_rule("close_on_exception", close_on_exception)
         self._timeout = options.number_or_none("timeout", timeout)
         self._admission = Admission(max_waiting, shed_after)
         self._min_idle = options.count("min_idle", min_idle)
@@ -334,39 +334,6 @@ class BasePool(Generic[T]):
             log.exception("%s: close_on_exception failed; the resource is closed", self.name)
             return True
 
-    def _refusal(self, error: Exception) -> Exception:
-        self._counters.refused += 1
-        self._observe("refused", error)
-        return error
-
-    def _timeout_error(self, waited: float, obstacle: str = "") -> PoolTimeout:
-        """The error of a take whose deadline has come: says who holds what, or why nothing opens.
-
-        `obstacle` is what kept a take that had a slot.
-        """
-        self._counters.timeouts += 1
-        gate, holders = self._gate, self.holders()
-        counts = f"{len(holders)} taken, {len(self._queue.queue)} idle, {len(self._line) + len(self._standby)} waiting"
-        parts = [f"{self.name}: no slot within {waited:.1f} s ({counts}{', paused' if self._paused else ''})"]
-        if gate.outage:
-            error: PoolTimeout = Unreachable(f"{parts[0]}; unreachable, the last failed open: {gate.last_error_text}")
-            error.__cause__ = gate.last_error
-        elif obstacle or (gate.opening and not holders):
-            error = Unreachable(f"{parts[0]}; {obstacle or f'opening: {len(gate.opening)}'}")
-        else:
-            if holders:
-                parts.append(f"oldest holder: {holders[0]}")
-                waiting = {waiter.owner for waiter in list(self._line)}
-                if {record[2] for record in list(self._leases.values())} <= waiting | {self._driver.current()}:
-                    parts.append('every holder waits for a second slot itself (see nested="same")')
-            elif self._lifecycle is None and not self._slots:
-                parts.append("no slot was ever put into it")
-            if gate.last_error_text:
-                parts.append(f"last failed open: {gate.last_error_text}")
-            error = Exhausted("; ".join(parts))
-        self._observe("refused", error)
-        return error
-
     # --- what it tells
 
     def holders(self) -> list[Holder]:
@@ -379,35 +346,7 @@ class BasePool(Generic[T]):
 
     def stats(self) -> Stats:
         """The pool's gauges and counters now; see `Stats`. Any thread may ask."""
-        counters, queue = self._counters, self._queue
-        slots = list(self._slots)
-        return Stats(
-            name=self.name,
-            capacity=self._capacity,
-            overflow=self._overflow,
-            slots=len(slots),
-            taken=len(self._leases),
-            idle=len(queue.queue),
-            empty=sum(not slot.is_open for slot in slots),
-            waiting=len(self._line) + len(self._standby),
-            opening=len(self._gate.opening),
-            paused=self._paused,
-            closed=self._closed,
-            unreachable=self._gate.outage,
-            takes=counters.past_uses + sum(slot.use_count for slot in slots),
-            waits=counters.waits.snapshot(),
-            opens=counters.opens.snapshot(),
-            open_errors=counters.open_errors,
-            closes=dict(counters.closes),
-            close_errors=counters.close_errors,
-            reset_errors=counters.reset_errors,
-            timeouts=counters.timeouts,
-            refused=counters.refused,
-            reclaimed=counters.reclaimed,
-            sweep_errors=counters.sweep_errors,
-            observer_errors=counters.observer_errors,
-            last_open_error=self._gate.last_error_text or None,
-        )
+        return snapshot(self)
 
     def __str__(self) -> str:
         return self.name
@@ -421,14 +360,3 @@ class BasePool(Generic[T]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"pool {self.name} cannot be pickled or copied: its resources are this process's own")
-
-
-def _checked_close_on_exception(value: Any) -> CloseOnException:
-    classes = value if isinstance(value, tuple) else (value,)
-    if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
-        return value  # type: ignore[no-any-return]
-    if isinstance(value, int):
-        return bool(value)
-    if callable(value) and not isinstance(value, type):
-        return value  # type: ignore[no-any-return]
-    raise TypeError(f"close_on_exception must be a bool, exception classes or a function, not {value!r}")

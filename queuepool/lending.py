@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from . import forking, options, reclaiming, steps
+from . import forking, options, reclaiming, refusals, steps
 from .core import DEFAULT, BasePool
 from .errors import NestedTake, Overloaded, PoolClosed, PoolError, TooManyWaiting
 from .slot import AT_ONCE, Slot
@@ -117,13 +117,13 @@ class Take(Generic[T]):
         waiting, joined_at = len(pool._line), time.monotonic()
         if not pool._admission.admits(waiting, joined_at):
             message = f"{pool.name}: {waiting} callers wait already (max_waiting={pool._admission.max_waiting})"
-            raise pool._refusal(TooManyWaiting(message))
+            raise refusals.refused(pool, TooManyWaiting(message))
         item = await self._wait(pool._line, self.deadline)
         now = time.monotonic()
         self.waited += now - joined_at
         pool._counters.waits.add(now - joined_at)
         if item is None:
-            raise pool._timeout_error(now - self.began)
+            raise refusals.timed_out(pool, now - self.began)
         if not isinstance(item, Slot):
             raise item
         if pool._admission.sheds(now - joined_at, now):
@@ -131,7 +131,7 @@ class Take(Generic[T]):
             message = (
                 f"{pool.name}: overloaded, shed after {now - joined_at:.3f} s (shed_after={pool._admission.shed_after})"
             )
-            raise pool._refusal(Overloaded(message))
+            raise refusals.refused(pool, Overloaded(message))
         return item
 
     async def _wait(self, line: deque[Waiter], until: float | None) -> Item:
@@ -229,7 +229,7 @@ class Take(Generic[T]):
                         raise
             else:
                 if gate.outage and (pool._fail_fast or (self.deadline is None and gate.failures > failures)):
-                    raise pool._timeout_error(now - self.began)
+                    raise refusals.timed_out(pool, now - self.began)
                 waiting_since = waiting_since or now
                 until = now + wait if self.deadline is None else min(now + wait, self.deadline)
                 item = await self._wait(pool._standby, until)
@@ -238,7 +238,7 @@ class Take(Generic[T]):
                 if item is not None:
                     return item
             if self.deadline is not None and time.monotonic() >= self.deadline:
-                raise pool._timeout_error(time.monotonic() - self.began, f"{slot.name} waited to open")
+                raise refusals.timed_out(pool, time.monotonic() - self.began, f"{slot.name} waited to open")
 
     async def _leaving(self, slot: Slot[T], step: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """The result of `step` on `slot`; where it may hang, this take leaves at its deadline and the slot to the step."""
@@ -259,7 +259,7 @@ class Take(Generic[T]):
                 self.slot = slot  # the step is over, or has not begun and never will, so the slot is this take's again
         if outcome is None:
             name = step.__name__.partition("_")[0]
-            raise pool._timeout_error(time.monotonic() - self.began, f"{name} of {slot.name} did not end")
+            raise refusals.timed_out(pool, time.monotonic() - self.began, f"{name} of {slot.name} did not end")
         result, error = outcome
         try:
             if error is not None:

@@ -47,3 +47,15 @@ def function(name: str, value: Any) -> Any:
 
 def function_or_none(name: str, value: Any) -> Any:
     return None if value is None else function(name, value)
+
+
+def exception_rule(name: str, value: Any) -> Any:
+    """`value` as a bool, as one or several exception classes, or as a function of an exception."""
+    classes = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        return value
+    if isinstance(value, int):
+        return bool(value)
+    if callable(value) and not isinstance(value, type):
+        return value
+    raise TypeError(f"{name} must be a bool, exception classes or a function, not {value!r}")

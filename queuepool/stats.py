@@ -121,6 +121,39 @@ class Counters:
     past_uses: int = 0
 
 
+def snapshot(pool: BasePool[Any]) -> Stats:
+    """`BasePool.stats`."""
+    counters = pool._counters
+    slots = list(pool._slots)
+    return Stats(
+        name=pool.name,
+        capacity=pool._capacity,
+        overflow=pool._overflow,
+        slots=len(slots),
+        taken=len(pool._leases),
+        idle=len(pool._queue.queue),
+        empty=sum(not slot.is_open for slot in slots),
+        waiting=len(pool._line) + len(pool._standby),
+        opening=len(pool._gate.opening),
+        paused=pool._paused,
+        closed=pool._closed,
+        unreachable=pool._gate.outage,
+        takes=counters.past_uses + sum(slot.use_count for slot in slots),
+        waits=counters.waits.snapshot(),
+        opens=counters.opens.snapshot(),
+        open_errors=counters.open_errors,
+        closes=dict(counters.closes),
+        close_errors=counters.close_errors,
+        reset_errors=counters.reset_errors,
+        timeouts=counters.timeouts,
+        refused=counters.refused,
+        reclaimed=counters.reclaimed,
+        sweep_errors=counters.sweep_errors,
+        observer_errors=counters.observer_errors,
+        last_open_error=pool._gate.last_error_text or None,
+    )
+
+
 class Observer:
     """Override what you want to hear of, and give an instance to the pool.
 
