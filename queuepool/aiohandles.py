@@ -132,5 +132,5 @@ class Done:
         return _NO_STEPS
 
 
-_NO_STEPS: Generator[None, None, None] = iter(())  # type: ignore[assignment]
+_NO_STEPS: Generator[None, None, None] = iter(())  # type: ignore[assignment]  # `await` needs no more than its __next__
 DONE = Done()

@@ -39,13 +39,13 @@ class BridgeDriver(ThreadDriver):
     def current(self) -> object:
         return LOOPS.current()
 
-    def waiter(self) -> LoopWaiter:  # type: ignore[override]
+    def waiter(self) -> LoopWaiter:  # type: ignore[override]  # it waits in a loop, not on a lock
         return LOOPS.waiter()
 
     def leaves(self, lifecycle: AnyLifecycle[Any], deadline: float | None) -> bool:
         return True
 
-    async def wait(self, waiter: LoopWaiter, seconds: float) -> bool:  # type: ignore[override]
+    async def wait(self, waiter: LoopWaiter, seconds: float) -> bool:  # type: ignore[override]  # as `waiter`
         return await waiter.wait(seconds)
 
 

@@ -80,7 +80,7 @@ def _watch() -> None:
 def _after_in_child() -> None:
     """The parent's thread is not here, and its calls are not the child's to end."""
     _watched.clear()
-    _state.__init__()  # type: ignore[misc]
+    _state.__init__()  # type: ignore[misc]  # in place, for others hold on to it
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork

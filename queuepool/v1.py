@@ -92,7 +92,7 @@ class CamelCase:
     def _join(self, slot: Slot[Any]) -> None:
         if isinstance(slot, ResourceManager):
             slot.putRepair()  # 1.x called it at every put, so at this first one too
-        super()._join(slot)  # type: ignore[misc]
+        super()._join(slot)  # type: ignore[misc]  # Pool's next base has it
 
 
 class _Shadowed:
@@ -187,7 +187,7 @@ class ResourceManager(Slot[Any]):
 
     @property
     def _own(self) -> _ManagersOwn:
-        return self.lifecycle  # type: ignore[return-value]
+        return self.lifecycle  # type: ignore[return-value]  # each manager has been given one
 
     def _unlist(self) -> None:
         """Take what it opened off the pool's table, since nobody but itself knows what `self.resource` was then."""
