@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import aio, bursts, outage, postgres, scale, startup, sweep, threads, wsgi
+from . import aio, bursts, killed, outage, postgres, scale, startup, sweep, threads, wsgi
 from .measure import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -14,7 +14,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scale.SCENARIOS,
     *aio.SCENARIOS,
     *postgres.SCENARIOS,
-    *outage.SCENARIOS,
+    killed.KILLED,
+    outage.OUTAGE,
     *wsgi.SCENARIOS,
     *startup.SCENARIOS,
 )
