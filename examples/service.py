@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -30,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/stats":
-            self.answer(200, json.dumps(asdict(self.pool.stats()), indent=1))
+            self.answer(200, json.dumps(self.pool.stats().as_dict(), indent=1))
             return
         try:
             with self.pool.get() as conn, conn.cursor() as cursor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import random
 from typing import Any
 
 from . import options
+from .limits import chance
 from .slot import Slot
 
 
@@ -83,7 +83,8 @@ class Gate:
         self.failures += 1
         if transient:
             longest = max(self.FIRST_BACKOFF, self._backoff * 3)
-            self._backoff = min(self.LONGEST_BACKOFF, random.uniform(self.FIRST_BACKOFF, longest))
+            drawn = self.FIRST_BACKOFF + chance() * (longest - self.FIRST_BACKOFF)
+            self._backoff = min(self.LONGEST_BACKOFF, drawn)
             self._next_probe_at = now + self._backoff
         self.dropped(slot)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +14,24 @@ if TYPE_CHECKING:
     from .core import LeaseRecord
     from .slot import Slot
 
+# Whatever an error's text needs is there before: a process without file descriptors can import nothing more.
+if sys.version_info >= (3, 10):
+
+    def _lines(code: CodeType) -> Iterator[tuple[int, int | None]]:
+        return ((start, line) for start, _, line in code.co_lines())
+
+else:
+    from dis import findlinestarts as _lines
+
 
 def place(code: CodeType, offset: int) -> str:
     """`file:line` of the instruction at `offset`."""
-    from dis import findlinestarts  # a heavy import, for errors alone
-
-    line = code.co_firstlineno
-    for start, number in findlinestarts(code):
+    at = code.co_firstlineno
+    for start, line in _lines(code):
         if start > offset:
             break
-        line = number or line
-    return f"{code.co_filename}:{line}"
+        at = line or at
+    return f"{code.co_filename}:{at}"
 
 
 def who(owner: Any) -> str:

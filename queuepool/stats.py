@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .core import BasePool
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-@dataclass(frozen=True)
-class Histogram:
+# Named tuples, not dataclasses: the import of `dataclasses`, and making these there, took as long as all the rest of us.
+class Histogram(NamedTuple):
     """How often a duration fell into each bucket: `counts[i]` were at most `bounds[i]` seconds, the last one more."""
 
     bounds: tuple[float, ...]
@@ -25,7 +24,7 @@ class Histogram:
     longest_time: float
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # every histogram's word for it; nobody counts a value in this tuple
         return sum(self.counts)
 
     def quantile(self, share: float) -> float:
@@ -38,8 +37,7 @@ class Histogram:
         return 0.0
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """Who holds a slot: `who` (a thread's or task's name), for how many seconds, taken at `where` (file:line)."""
 
     slot: str
@@ -51,8 +49,7 @@ class Holder:
         return f"{self.who}, {self.seconds:.1f} s, {self.where}"
 
 
-@dataclass(frozen=True)
-class Stats:
+class Stats(NamedTuple):
     """A pool at one moment. The gauges are read one after the other, and the counters are raised without a lock
     (a thread switch may lose one in many thousands on Python 3.9 and free-threaded builds): good for watching and
     alarms, not for accounts. Times are seconds.
@@ -86,6 +83,10 @@ class Stats:
     observer_errors: int
     last_open_error: str | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dicts and lists, the histograms included: what `json.dumps` takes."""
+        return {**self._asdict(), "waits": self.waits._asdict(), "opens": self.opens._asdict()}
+
 
 class Recorder:
     """The moving part of a `Histogram`."""
@@ -103,22 +104,14 @@ class Recorder:
         return Histogram(BUCKETS, tuple(self._counts), self._total, self._longest)
 
 
-@dataclass
 class Counters:
     """What a pool counts on its slow paths; its hot path counts nothing, for takes follow from the slots' use counts."""
 
-    waits: Recorder = field(default_factory=Recorder)
-    opens: Recorder = field(default_factory=Recorder)
-    open_errors: int = 0
-    closes: Counter[str] = field(default_factory=Counter)
-    close_errors: int = 0
-    reset_errors: int = 0
-    timeouts: int = 0
-    refused: int = 0
-    reclaimed: int = 0
-    sweep_errors: int = 0
-    observer_errors: int = 0
-    past_uses: int = 0
+    def __init__(self) -> None:
+        self.waits, self.opens = Recorder(), Recorder()
+        self.closes: Counter[str] = Counter()
+        self.open_errors = self.close_errors = self.reset_errors = self.sweep_errors = self.observer_errors = 0
+        self.timeouts = self.refused = self.reclaimed = self.past_uses = 0
 
 
 def snapshot(pool: BasePool[Any]) -> Stats:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 import weakref
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,8 @@ from .lifecycle import Lifecycle
 from .slot import Slot
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .limits import Limits
 
 T = TypeVar("T")
@@ -105,6 +107,12 @@ class _Shadowed:
         return self if slot is None else self._get(slot)
 
 
+def _date(when: float | None) -> datetime | None:
+    from datetime import datetime  # here, because few programs ask, and all would wait for the import
+
+    return None if when is None else datetime.fromtimestamp(when)
+
+
 class ResourceManager(Slot[Any]):
     """A slot that knows its own lifecycle: subclass it, override `open` and `close` (calling super's), and `put` as many
     as the pool's capacity into a `Pool` made without `open`.
@@ -119,13 +127,13 @@ class ResourceManager(Slot[Any]):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._isOpen = False
-        self._lastOpened: datetime | None = None
+        self._openedWhen: float | None = None
         self._listed_as = 0  # the key of what it opened in the pool's table of resources
         self.lifecycle = _ManagersOwn(self)
 
     def open(self) -> None:
         self._isOpen = True
-        self._lastOpened = datetime.now()
+        self._openedWhen = time.time()
 
     def close(self) -> None:
         super().close()  # first, lest an interrupt leave a closed resource that nothing marks
@@ -154,6 +162,10 @@ class ResourceManager(Slot[Any]):
         return self.name
 
     @property
+    def _lastOpened(self) -> datetime | None:
+        return _date(self._openedWhen)
+
+    @property
     def _lastUsed(self) -> datetime | None:
         """When it was last taken or put; the pool's clock knows no dates, so this is as far back from now."""
         pool = self._pool
@@ -161,11 +173,11 @@ class ResourceManager(Slot[Any]):
         instant = self.last_used_at if lease is None else lease[3]
         if pool is None or instant is None:
             return self._lastOpened
-        return datetime.now() - timedelta(seconds=pool._clock() - instant)
+        return _date(time.time() - (pool._clock() - instant))
 
     @property
     def _usageCount(self) -> int | None:
-        return None if self._lastOpened is None else self.use_count
+        return None if self._openedWhen is None else self.use_count
 
     def _hide(self, text: str) -> str:
         """`text`, which goes to a log or a message, without what is secret."""

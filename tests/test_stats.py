@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from queuepool import Histogram, Holder, Observer
+from queuepool import Histogram, Holder, Observer, Pool
 from queuepool.stats import BUCKETS, Recorder
 
 
@@ -47,6 +49,16 @@ def test_a_snapshot_cannot_be_changed() -> None:
     assert before.count == 0
     with pytest.raises(AttributeError):
         before.total_time = 1.0  # type: ignore[misc]
+
+
+def test_a_snapshot_is_ready_for_json_by_its_names() -> None:
+    pool = Pool("orders", 2, open=object)
+    with pool.take():
+        told = json.loads(json.dumps(pool.stats().as_dict()))
+    assert (told["name"], told["capacity"], told["taken"], told["last_open_error"]) == ("orders", 2, 1, None)
+    assert sum(told["opens"]["counts"]) == 1
+    assert sorted(told["waits"]) == ["bounds", "counts", "longest_time", "total_time"]
+    pool.close()
 
 
 def test_a_holder_reads_as_who_how_long_and_where() -> None:
