@@ -110,6 +110,38 @@ def test_an_allocation_that_fails_anywhere_in_take_or_put_loses_no_slot() -> Non
     assert done.stdout.split() == ["True", "2", "2", "0"], done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on file descriptors to set")
+def test_a_process_that_has_run_out_of_file_descriptors_still_hears_why() -> None:
+    done = python("""
+        import os, resource
+        from queuepool import Exhausted, Pool, Unreachable
+
+        def open_null():
+            try:
+                return os.open(os.devnull, os.O_RDONLY)
+            except OSError as error:
+                raise OSError(error.errno, "none left") from None
+
+        pool, full = Pool("files", 2, open=open_null, close=os.close), Pool("full", 1, open=object)
+        held, other = pool.take(), full.take()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held.resource + 1, held.resource + 1))
+        try:
+            pool.take(0)
+        except Unreachable as error:
+            print(error)
+        try:
+            full.take(0)
+        except Exhausted as error:
+            print(error)
+        print(full.holders()[0].where, pool.stats().open_errors)
+    """)
+    unreachable, exhausted, holders = done.stdout.splitlines()
+    assert unreachable.endswith("the last failed open: OSError: [Errno 24] none left"), done.stderr
+    assert holders == "<string>:12 1"
+    assert "thread MainThread" in exhausted
+    assert "<string>:12" in exhausted
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_the_interpreter_ends_at_once_and_in_silence_whatever_the_pool_is_at(closed: bool) -> None:
     done = python(f"""
