@@ -8,9 +8,11 @@ import time
 from typing import Any, TypeVar
 
 from . import options, reclaiming, steps
-from .core import BasePool
+from .core import BasePool, log
 from .errors import PoolClosed
+from .lending import GRACE
 from .slot import Slot
+from .slotqueue import Waiter
 from .stats import Holder
 
 if sys.version_info < (3, 11):
@@ -98,17 +100,35 @@ async def close(pool: BasePool[T], driver: Any, timeout: float | None) -> list[H
         del slot  # for one that is referred to here would not count as lost or dropped below
     for line in (pool._line, pool._standby):
         pool._queue.wake(line, PoolClosed(f"{pool.name}: the pool was closed"))
-    await _drain(pool, driver)
+    await _drain(pool, driver, deadline)
     await _wait_for_leases(pool, driver, deadline)
     return pool.holders()
 
 
-async def _drain(pool: BasePool[T], driver: Any) -> None:
+async def _drain(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
+    """Close what is in the queue; where that may hang, the caller leaves it to the background at the deadline."""
+    lifecycle = pool._lifecycle
+    if deadline is not None and lifecycle is not None and pool._queue.queue and driver.leaves(lifecycle, deadline):
+        waiter = driver.waiter()
+        try:
+            driver.spawn(_drained(pool, driver, waiter), f"{pool.name} close")
+        except RuntimeError:
+            log.debug("%s: no thread to close in, so its caller does it", pool.name)
+        else:
+            if not await driver.wait(waiter, max(0.0, deadline + GRACE - time.monotonic())):
+                log.warning("%s: a resource does not close in time; what is left closes in the background", pool.name)
+            return
+    await _drained(pool, driver)
+
+
+async def _drained(pool: BasePool[T], driver: Any, waiter: Waiter | None = None) -> None:
     while True:
         slot = pool._queue.pop_any()
         if slot is None:
-            return
+            break
         await steps.put(pool, driver, slot)
+    if waiter is not None:
+        waiter.give(None)
 
 
 async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
@@ -121,7 +141,7 @@ async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | Non
             if await driver.wait(waiter, seconds):
                 return
             reclaiming.heal(pool)
-            await _drain(pool, driver)
+            await _drain(pool, driver, deadline)
     finally:
         with contextlib.suppress(ValueError):
             pool._closing.remove(waiter)

@@ -64,6 +64,10 @@ def test_a_step_that_cannot_get_a_thread_loses_no_slot(monkeypatch: pytest.Monke
     assert_whole(pool)
     with pool.take(5.0):
         pass
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more_threads)
+        assert pool.close(5.0) == []
+    assert pool.stats().slots == 0, "it closed in the caller's own thread"
 
 
 @pytest.mark.parametrize("begun", [True, False])

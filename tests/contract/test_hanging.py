@@ -74,3 +74,46 @@ async def test_a_check_that_hangs_is_named_when_the_deadline_comes(api: Api, sou
         await pool.take(0.01)
     thawed.set()
     await api.until(lambda: pool.stats().idle == 1)
+
+
+async def test_a_close_that_hangs_keeps_nobody_from_ending_the_pool(
+    api: Api, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    thawed = api.event()
+
+    async def open_resource() -> Any:
+        return source.open()
+
+    async def close(resource: Any) -> None:
+        await thawed.waited()
+        source.close(resource)
+
+    pool = api.pool("frozen", capacity=3, lifecycle=lifecycle(api, open_resource, close))
+    slots = [await pool.take() for _ in range(3)]
+    for slot in slots:
+        await pool.put(slot)
+    assert await pool.close(0.01) == []
+    assert len(source.live) == 3
+    assert "frozen: a resource does not close in time" in caplog.text
+    thawed.set()
+    await api.until(lambda: not source.live)
+    await api.until(lambda: not pool.stats().slots)
+
+
+async def test_a_close_that_takes_its_time_is_waited_for_within_the_deadline(api: Api, source: Source) -> None:
+    looks = iter(range(20))
+
+    async def open_resource() -> Any:
+        return source.open()
+
+    async def close(resource: Any) -> None:
+        await api.until(lambda: next(looks) % 5 == 4)
+        source.close(resource)
+
+    pool = api.pool(capacity=2, lifecycle=lifecycle(api, open_resource, close))
+    slots = [await pool.take() for _ in range(2)]
+    for slot in slots:
+        await pool.put(slot)
+    assert await pool.close(30.0) == []
+    assert source.live == []
+    assert pool.stats().slots == 0
