@@ -52,11 +52,17 @@ def psycopg2_pool(spec: Spec) -> Driver:
     def take() -> Any:
         if not free.acquire(timeout=spec.timeout):
             raise TimeoutError
-        return pool.getconn()
+        try:
+            return pool.getconn()
+        except BaseException:
+            free.release()
+            raise
 
     def put(connection: Any) -> None:
-        pool.putconn(connection)
-        free.release()
+        try:
+            pool.putconn(connection)
+        finally:
+            free.release()
 
     return Driver(take, put, pairs={"getconn, putconn": (pool.getconn, pool.putconn)}, close=pool.closeall)
 
