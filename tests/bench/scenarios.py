@@ -16,6 +16,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *postgres.SCENARIOS,
     killed.KILLED,
     outage.OUTAGE,
+    outage.LONG_OUTAGE,
     *wsgi.SCENARIOS,
     *startup.SCENARIOS,
 )
