@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import aio, bursts, killed, outage, postgres, scale, startup, sweep, threads, wsgi
+from . import aio, bursts, freeze, killed, outage, postgres, scale, startup, sweep, threads, wsgi
 from .measure import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -17,6 +17,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     killed.KILLED,
     outage.OUTAGE,
     outage.LONG_OUTAGE,
+    freeze.FREEZE,
+    freeze.DEADLINE,
     *wsgi.SCENARIOS,
     *startup.SCENARIOS,
 )
