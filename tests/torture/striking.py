@@ -17,24 +17,12 @@ from ..support import PATIENCE, Resource
 _throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
-class Users:
-    """Threads that use a pool in every way there is. Each notes what must never happen, and how long it has waited."""
+class Victims:
+    """Threads that do the same over and over, for exceptions to be thrown at."""
 
-    def __init__(self, pool: Pool[Resource], patience: float | None = None) -> None:
-        self.pool = pool
-        self.patience = patience
+    def __init__(self, act: Callable[[random.Random], object]) -> None:
         self.stopping = False
-        self.overlaps: list[Resource] = []
-        self.longest_wait = 0.0
-        self.uses = 0
-        self._ways: list[Callable[[], None]] = [
-            self._take_and_put,
-            self._with_take,
-            self._with_get,
-            self._acquire_and_release,
-            self._lease,
-            self._drop,
-        ]
+        self._act = act
         self._threads: list[threading.Thread] = []
 
     def start(self, count: int) -> None:
@@ -56,13 +44,13 @@ class Users:
                 self._threads.remove(victim)
                 self.start(1)
 
-    def stop(self) -> None:
-        """Have everyone finish; fails if anyone is stuck."""
+    def finish(self, patience: float = PATIENCE) -> int:
+        """Have everyone finish; return how many are stuck."""
         self.stopping = True
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        assert not any(thread.is_alive() for thread in self._threads), f"somebody is stranded: {self.pool!r}"
+        return sum(thread.is_alive() for thread in self._threads)
 
     def _live(self, seed: int) -> None:
         rng = random.Random(seed)
@@ -74,9 +62,36 @@ class Users:
     def _go_on(self, rng: random.Random) -> None:
         while not self.stopping:
             with contextlib.suppress(BaseException):
-                began = time.monotonic()
-                rng.choice(self._ways)()
-                self.longest_wait = max(self.longest_wait, time.monotonic() - began)
+                self._act(rng)
+
+
+class Users(Victims):
+    """Victims that use a pool in every way there is. Each notes what must never happen, and how long it has waited."""
+
+    def __init__(self, pool: Pool[Resource], patience: float | None = None) -> None:
+        super().__init__(self._use)
+        self.pool = pool
+        self.patience = patience
+        self.overlaps: list[Resource] = []
+        self.longest_wait = 0.0
+        self.uses = 0
+        self._ways: list[Callable[[], None]] = [
+            self._take_and_put,
+            self._with_take,
+            self._with_get,
+            self._acquire_and_release,
+            self._lease,
+            self._drop,
+        ]
+
+    def stop(self) -> None:
+        """Have everyone finish; fails if anyone is stuck."""
+        assert not self.finish(), f"somebody is stranded: {self.pool!r}"
+
+    def _use(self, rng: random.Random) -> None:
+        began = time.monotonic()
+        rng.choice(self._ways)()
+        self.longest_wait = max(self.longest_wait, time.monotonic() - began)
 
     def _touch(self, resource: Resource) -> None:
         """Use `resource`, and note if somebody else does, or if it is closed."""
