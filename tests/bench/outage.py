@@ -133,13 +133,13 @@ class Load:
         return max([self.longest, *(monotonic() - began for began in list(self.began.values()))])
 
 
-def capacity_after(driver: Driver) -> int:
-    """How many working connections the pool lends at the same time, within two seconds."""
+def capacity_after(driver: Driver, work: Callable[[Any], object] = ask) -> int:
+    """How many resources that can do the work the pool lends at the same time, within two seconds."""
     ready: list[int] = []
     enough = threading.Event()
 
-    def hold(connection: Any) -> None:
-        ask(connection)
+    def hold(resource: Any) -> None:
+        work(resource)
         ready.append(1)
         if len(ready) == CONNECTIONS:
             enough.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import aio, bursts, freeze, killed, outage, postgres, scale, startup, sweep, threads, wsgi
+from . import aio, bursts, freeze, killed, outage, postgres, scale, startup, sweep, threads, torture, wsgi
 from .measure import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -19,6 +19,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     outage.LONG_OUTAGE,
     freeze.FREEZE,
     freeze.DEADLINE,
+    torture.TORTURE,
     *wsgi.SCENARIOS,
     *startup.SCENARIOS,
 )
