@@ -63,6 +63,10 @@ class ConnectionLifecycle(Lifecycle[connection]):
                 raise BadResource("the pool needs synchronous connections, and connection_factory made another")
             self._role = _ROLES.get(conn.get_dsn_parameters().get("target_session_attrs", "any"))
             self._configured(conn)
+            if not self._has_its_role(
+                conn
+            ):  # which it had when it connected: by `configure` the server tells something else now
+                self._role = None
             self._sessions[id(conn)] = session = Session(conn)
             self._fresh[id(conn)], self._watches[id(conn)] = session.fresh, watch(conn)
         except BaseException:
@@ -84,11 +88,18 @@ class ConnectionLifecycle(Lifecycle[connection]):
         return conn
 
     def _configured(self, conn: connection) -> None:
-        if self._configure is not None:
-            with Deadline(conn, self.RESET_TIME):
-                self._configure(conn)
-                if conn.info.transaction_status != pgsession.IDLE or conn.status != pgsession.READY:
-                    conn.commit()
+        """Have `configure` called, and commit what it, or whoever made the connection, has begun."""
+        if self._configure is None and conn.info.transaction_status == pgsession.IDLE:
+            return
+        with Deadline(conn, self.RESET_TIME) as deadline:
+            try:
+                if self._configure is not None:
+                    self._configure(conn)
+                pgsession.commit(conn)
+            except psycopg2.Error as error:
+                if deadline.passed:
+                    raise BadResource(f"configure took longer than {self.RESET_TIME:g} s") from error
+                raise
 
     def close(self, resource: connection) -> None:
         for table in (self._sessions, self._fresh, self._watches):
@@ -133,8 +144,11 @@ class ConnectionLifecycle(Lifecycle[connection]):
                 session.restore(resource)
                 self._configured(resource)
             elif callable(self._reset):
+                session.restore(resource)
                 self._reset(resource)
-                pgsession.end_transaction(resource)
+                if resource.info.transaction_status == pgsession.INERROR:
+                    raise BadResource("reset left its transaction failed")
+                pgsession.commit(resource)
             session.restore(resource)
         if not self._has_its_role(resource):
             raise BadResource("the server is no longer what target_session_attrs asks for")

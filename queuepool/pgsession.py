@@ -15,6 +15,7 @@ _NAMES = (
     "autocommit", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory", "notices", "notifies",
     "string_types", "binary_types", "status", "info.transaction_status",
 )  # fmt: skip
+_TRANSACTION, _TYPES = ("isolation_level", "readonly", "deferrable"), ("string_types", "binary_types")
 #: All of it in one call, which takes a third of a microsecond: to be compared with `Session.fresh` at every put.
 state_of = attrgetter(*_NAMES)
 
@@ -25,6 +26,19 @@ IDLE, ACTIVE, INTRANS, INERROR = (
     extensions.TRANSACTION_STATUS_INTRANS,
     extensions.TRANSACTION_STATUS_INERROR,
 )
+
+
+class _Exact(tuple[Any, ...]):
+    """A state with typecasters in it, of which psycopg2 finds any two for the same types equal: these must be the same."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, state: object) -> bool:
+        if not isinstance(state, tuple) or not tuple.__eq__(self, state):
+            return False
+        pairs = [(self[i], state[i]) for i in map(_NAMES.index, _TYPES)]
+        return all(types[oid] is others[oid] for types, others in pairs for oid in types)
 
 
 class Session:
@@ -38,20 +52,26 @@ class Session:
         for name in ("notices", "notifies"):
             if isinstance(state[name], list):
                 state[name] = []
-        for name in ("string_types", "binary_types"):
+        for name in _TYPES:
             state[name] = dict(state[name])
+        # Whoever opened it may have left a transaction open, which must not pass for its natural state.
+        state["status"], state["info.transaction_status"] = READY, IDLE
         #: What `state_of` returns while nothing has been changed and no transaction is open.
-        self.fresh = tuple(state.values())
+        self.fresh = (_Exact if any(state[name] for name in _TYPES) else tuple)(state.values())
 
     def restore(self, conn: connection) -> None:
         """Give `conn`, which is in no transaction, its attributes back; costs a round trip only where the server was told."""
         if state_of(conn) == self.fresh:
             return
         fresh = dict(zip(_NAMES, self.fresh))
-        # While autocommit is on, these are the server's defaults: undo them before it goes off, and set them after.
-        for name in ("isolation_level", "readonly", "deferrable"):
-            _assign(conn, name, fresh[name])
-        _assign(conn, "autocommit", fresh["autocommit"])
+        if any(getattr(conn, name) != fresh[name] for name in ("autocommit", *_TRANSACTION)):
+            # While autocommit is on these are defaults of the server's session, which psycopg2 takes back as it goes off, and
+            # sets only where they change: so from nothing.
+            for name in _TRANSACTION:
+                _assign(conn, name, None)
+            _assign(conn, "autocommit", fresh["autocommit"])
+            for name in _TRANSACTION:
+                _assign(conn, name, fresh[name])
         _assign(conn, "cursor_factory", fresh["cursor_factory"])
         if conn.encoding != fresh["encoding"]:
             conn.set_client_encoding(fresh["encoding"])
@@ -60,7 +80,7 @@ class Session:
             if isinstance(messages, list):
                 messages.clear()
         # A typecaster that a user registered on the connection would read the next user's values.
-        for name in ("string_types", "binary_types"):
+        for name in _TYPES:
             types = getattr(conn, name)
             types.clear()
             types.update(fresh[name])

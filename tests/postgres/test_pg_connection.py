@@ -14,6 +14,8 @@ from psycopg2 import extensions, extras, sql
 from psycopg2.extensions import connection
 
 import queuepool
+from queuepool import BadResource
+from queuepool.pglife import ConnectionLifecycle
 from queuepool.psycopg2pool import ConnectionPool, PoolError
 
 from .server import Postgres
@@ -175,6 +177,28 @@ def test_what_configure_sets_survives_a_full_reset(database: Postgres) -> None:
             with pool.connection() as conn, conn.cursor() as cursor:
                 cursor.execute("SHOW application_name")
                 assert cursor.fetchone() == ("configured",)
+
+
+def test_a_configure_that_takes_too_long_is_named(database: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConnectionLifecycle, "RESET_TIME", 0.2)
+    pool = ConnectionPool(
+        database.dsn(), capacity=1, configure=lambda conn: conn.cursor().execute("SELECT pg_sleep(60)")
+    )
+    with pool, pytest.raises(BadResource, match=r"configure took longer than 0\.2 s"):
+        pool.take()
+    assert pool.stats().open_errors == 1
+
+
+def test_a_session_that_is_read_only_by_configure_is_not_taken_for_a_standby(database: Postgres) -> None:
+    def configure(conn: connection) -> None:
+        conn.set_session(readonly=True, autocommit=True)
+
+    pool = ConnectionPool(database.dsn(), capacity=1, target_session_attrs="read-write", configure=configure)
+    with pool:
+        for _ in range(3):
+            with pool.connection():
+                pass
+        assert (pool.stats().opens.count, pool.stats().closes) == (1, {})
 
 
 def test_what_configure_collects_messages_in_stays(database: Postgres) -> None:

@@ -225,6 +225,79 @@ def test_a_function_may_reset(database: Postgres) -> None:
         assert pool.stats().opens.count == 1
 
 
+def test_what_a_function_undoes_stays_undone_and_it_finds_the_connection_as_it_was_opened(database: Postgres) -> None:
+    seen: list[Any] = []
+
+    def reset(conn: connection) -> None:
+        seen.append((conn.autocommit, conn.cursor_factory))
+        execute(conn, "RESET ALL")
+        conn.cursor_factory = extras.NamedTupleCursor
+
+    with ConnectionPool(database.dsn(), capacity=1, reset=reset) as pool:
+        for _ in range(2):
+            with pool.connection() as conn:
+                assert conn.cursor_factory is None
+                assert execute(conn, "SHOW search_path") == ('"$user", public',)
+                execute(conn, "SET search_path TO secret")
+                conn.cursor_factory = extras.DictCursor
+        assert (pool.stats().opens.count, seen) == (1, [(False, None)] * 2)
+
+
+def test_a_function_whose_statement_fails_unnoticed_closes_the_connection(database: Postgres) -> None:
+    with ConnectionPool(database.dsn(), capacity=1, reset=fail) as pool:
+        with pool.connection():
+            pass
+        assert pool.stats().closes == {"reset": 1}
+
+
+def test_a_user_who_turns_autocommit_off_leaves_the_next_one_as_read_only_as_before(database: Postgres) -> None:
+    def configure(conn: connection) -> None:
+        conn.set_session(readonly=True, isolation_level="SERIALIZABLE", autocommit=True)
+
+    with ConnectionPool(database.dsn(), capacity=1, configure=configure) as pool:
+        with pool.connection() as conn:
+            conn.autocommit = False
+        with pool.connection() as again:
+            assert again is conn
+            assert again.autocommit
+            assert execute(again, "SHOW transaction_read_only") == ("on",)
+            assert execute(again, "SHOW transaction_isolation") == ("serializable",)
+
+
+def test_a_typecaster_in_place_of_a_configured_one_does_not_reach_the_next_user(database: Postgres) -> None:
+    def caster(word: str) -> Any:
+        return extensions.new_type((23,), "INT", lambda value, cursor: word)
+
+    pool = ConnectionPool(
+        database.dsn(), capacity=1, configure=lambda conn: extensions.register_type(caster("ours"), conn)
+    )
+    with pool:
+        for _ in range(2):
+            with pool.connection() as conn:
+                assert execute(conn, "SELECT 1") == ("ours",)
+                extensions.register_type(caster("theirs"), conn)
+                assert execute(conn, "SELECT 1") == ("theirs",)
+        assert pool.stats().opens.count == 1
+
+
+def test_a_transaction_that_was_left_open_at_opening_is_nobodys(database: Postgres) -> None:
+    database.execute("CREATE TABLE deed (who text)")
+
+    class Mine(connection):
+        def __init__(self, dsn: str, **options: Any) -> None:
+            super().__init__(dsn, **options)
+            execute(self, "SET search_path TO public")
+
+    with ConnectionPool(database.dsn(), capacity=1, connection_factory=Mine) as pool:
+        pool.prefill()
+        with pool.get() as conn:
+            assert conn.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+            assert execute(conn, "SHOW search_path") == ("public",)
+            execute(conn, "INSERT INTO deed VALUES ('one that did not commit')")
+        with pool.connection() as conn:
+            assert execute(conn, "SELECT count(*) FROM deed") == (0,)
+
+
 def test_a_reset_that_fails_closes_the_connection_and_hides_nothing(database: Postgres) -> None:
     def reset(conn: connection) -> None:
         raise RuntimeError("no")

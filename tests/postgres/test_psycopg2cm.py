@@ -315,6 +315,21 @@ def test_what_a_subclass_set_when_it_opened_stays(database: Postgres) -> None:
             manager.resource.cursor_factory = None
 
 
+def test_a_transaction_that_a_subclass_left_open_when_it_opened_is_not_the_next_users(database: Postgres) -> None:
+    class Asking(ConnectionManager):
+        def open(self) -> None:
+            super().open()
+            with self.resource.cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+    pool = pool_of(database, cls=Asking)
+    with pool.take() as manager:
+        fetch(manager.resource, "SELECT 2")
+    with pool.take() as manager:
+        assert manager.resource.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+    assert manager.use_count == 2
+
+
 def test_repair_may_be_called_at_any_time(database: Postgres) -> None:
     manager = ConnectionManager("bank", dsn=database.dsn())
     manager.repair()
