@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -18,16 +19,23 @@ LINGER, INTERVAL = 10.0, 0.25
 class Deadline:
     """`with Deadline(conn, seconds):` ends with an error of psycopg2's what lasts longer. Costs no thread of its own."""
 
-    __slots__ = ("_conn", "_ends_at")
+    __slots__ = ("_conn", "_ends_at", "passed")
 
     def __init__(self, conn: connection, seconds: float) -> None:
         self._conn = conn
         self._ends_at = time.monotonic() + seconds
+        #: Whether it came, and the socket was shut down.
+        self.passed = False
 
-    def __enter__(self) -> None:
-        _watched[self] = None
-        if not _state.running:
-            _start()
+    def __enter__(self) -> Deadline:
+        try:
+            _watched[self] = None
+            if not _state.running:
+                _start()
+        except BaseException:
+            _watched.pop(self, None)
+            raise
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -36,6 +44,8 @@ class Deadline:
 
     def enforce(self, now: float) -> None:
         if now >= self._ends_at:
+            self.passed = True
+            _watched.pop(self, None)
             sever(self._conn)
 
 
@@ -55,8 +65,9 @@ _state = _State()
 def _start() -> None:
     with _state.starting:
         if not _state.running:
-            _state.running = True
-            threading.Thread(target=_watch, name="queuepool deadlines", daemon=True).start()
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: better unwatched for once than not at all
+                threading.Thread(target=_watch, name="queuepool deadlines", daemon=True).start()
+                _state.running = True
 
 
 def _watch() -> None:

@@ -97,6 +97,9 @@ async def check(pool: BasePool[T], driver: Any, slot: Slot[T]) -> bool:
     except Exception as error:
         pool._note_failure(slot, "check", error)
         return False
+    except BaseException:
+        slot.condemn("check")  # what it was at may go on
+        raise
     if alive is not None and not alive:
         return False
     slot.suspect = False

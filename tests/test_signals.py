@@ -115,6 +115,7 @@ def test_ctrl_c_in_a_hook_loses_no_slot_and_lends_nothing_half_done(hook: str, m
     with pool.take() as slot:
         history = list(slot.resource.history)
     assert hook != "reset" or not history, "what was half reset is not lent"
+    assert hook != "check" or may_hang or len(source.made) == 2, "nor what was half checked"
 
 
 @needs_signals

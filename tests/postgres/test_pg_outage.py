@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -275,6 +276,28 @@ def test_the_watch_is_begun_once_and_anew_in_a_forked_child(database: Postgres) 
         assert pgwatch._watched == {}
         assert not pgwatch._state.running
     conn.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_watch_that_could_not_begin_is_begun_by_the_next_and_nothing_stays_watched(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch, database: Postgres
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise error
+
+    pgwatch._after_in_child()  # as if nothing had been watched so far
+    monkeypatch.setattr(pgwatch, "INTERVAL", 0.01)
+    conn = database.connect()
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pgwatch.Deadline(conn, 60.0):
+            pass
+    assert pgwatch._watched == {}
+    with pgwatch.Deadline(conn, 0.0) as deadline:
+        wait_until(lambda: deadline.passed, "its time is over")
+        assert pgwatch._watched == {}, "it is told once"
+    with pytest.raises(psycopg2.OperationalError):
+        conn.cursor().execute("SELECT 1")
 
 
 # --- a network that swallows
