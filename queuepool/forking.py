@@ -24,7 +24,8 @@ def keep(resource: Any) -> None:
 def forget(pool: BasePool[Any]) -> None:
     """Make `pool`, inherited from the parent, a fresh one. Of its threads only the one that forked lives on.
 
-    A slot that this very thread holds stays its own: it may be put back, and opens anew at its next take.
+    A slot that this very thread holds may be put back, after which it is no more: until then its resource is the parent's,
+    no nested take finds it, and an empty slot is there in its place.
     """
     me = threading.get_ident()
     pool._pid = os.getpid()
@@ -33,13 +34,16 @@ def forget(pool: BasePool[Any]) -> None:
         waiting.clear()
     pool._gate.opening.clear()
     pool._resizing = threading.Lock()
-    for owner in [owner for owner in pool._nesting if owner != me]:
-        del pool._nesting[owner]
+    pool._nesting.clear()
+    inherited = 0
     for slot in list(pool._slots):
         record = pool._leases.get(slot)
         if record is not None and record[2] == me:
             slot.inherited = slot.is_open
             slot.condemn("fork")
+            if pool._lifecycle is not None and not slot.retiring:
+                slot.retiring = True
+                inherited += 1
             continue
         pool._leases.pop(slot, None)
         if slot.is_open:
@@ -47,6 +51,7 @@ def forget(pool: BasePool[Any]) -> None:
             pool._counters.past_uses += slot.use_count
             keep(slot.note_closed())
         queue._put(slot)
+    pool._add_slots(inherited)
     if pool._recycler is not None:
         pool._recycler = pool._recycler.restarted(pool)
 

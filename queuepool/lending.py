@@ -52,6 +52,10 @@ class Take(Generic[T]):
             if pool._nested != "new" and owner in pool._nesting:
                 return self._again(owner)
             slot = await self._fit_slot()
+            if pool._closed:  # while it was looked at or opened, so that nobody else will see to it
+                self.slot = None
+                await steps.put(pool, self.driver, slot)
+                raise PoolClosed(f"{pool.name}: the pool was closed")
             slot.use_count += 1
             pool._leases[slot] = (code, offset, owner, pool._clock())
         except BaseException:

@@ -100,6 +100,23 @@ def test_a_child_that_holds_a_slot_may_put_it_back_and_its_resource_stays_the_pa
 
 
 @needs_fork
+@pytest.mark.parametrize("nested", ["new", "same", "error"])
+def test_a_child_forked_inside_a_with_is_lent_a_resource_of_its_own(nested: Any) -> None:
+    source = Source()
+    pool = Pool("pool", 1, open=source.open, close=source.close, nested=nested)
+
+    def child() -> Any:
+        with pool.take(0) as slot:
+            mine = slot.resource.number
+        pool.put(held)
+        return mine, source.made[0].closed, pool.stats().slots, pool.stats().taken
+
+    with pool.take() as held:
+        assert in_child(child) == (2, False, 1, 0)
+    assert_whole(pool)
+
+
+@needs_fork
 def test_what_other_threads_of_the_parent_hold_or_wait_for_does_not_bind_the_child() -> None:
     source = Source()
     pool = Pool("pool", 1, open=source.open, nested="same")

@@ -278,7 +278,9 @@ async def test_a_closed_pool_prefills_nothing_and_sweeps_in_peace(api: Api, sour
     assert await pool.recycle() == 0
 
 
-async def test_a_resource_that_opens_while_the_pool_closes_is_closed_at_put(api: Api, source: Source) -> None:
+async def test_a_taker_whose_resource_opens_while_the_pool_closes_is_told_and_the_resource_closed(
+    api: Api, source: Source
+) -> None:
     go = api.event()
     opening: list[int] = []
 
@@ -292,7 +294,8 @@ async def test_a_resource_that_opens_while_the_pool_closes_is_closed_at_put(api:
     await api.until(lambda: opening)
     await pool.close(0)
     go.set()
-    await job.result()
+    with pytest.raises(PoolClosed):
+        await job.result()
     assert source.live == []
     assert pool.stats().slots == 0
 
