@@ -352,6 +352,10 @@ class BasePool(Generic[T]):
         return self.name
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_line"):
+            return (
+                f"<{type(self).__name__}, not made>"  # its options were refused, and a tool shows the frame's variables
+            )
         state = "closed" if self._closed else "paused" if self._paused else "open"
         return (
             f"<{type(self).__name__} {self.name}: {state}, capacity {self._capacity}, {len(self._leases)} taken, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import traceback
 from typing import Any
 
 import pytest
@@ -255,3 +256,11 @@ async def test_a_pool_of_managers_is_filled_up_by_the_program_when_it_grows(api:
     await pool.resize(2)
     await pool.put(Manager("b"))
     assert pool.stats().slots == 2
+
+
+async def test_a_pool_whose_options_were_refused_can_be_shown_all_the_same(api: Api) -> None:
+    try:
+        api.pool("orders", capacity=-1)
+    except ValueError as error:
+        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert ", not made>" in shown
