@@ -174,7 +174,7 @@ class BasePool(Generic[T]):
         self._slots: dict[Slot[T], None] = {}
         self._leases: dict[Slot[T], LeaseRecord] = {}
         self._by_resource: dict[int, Slot[T]] = {}
-        #: thread or task -> [its slot, how often it has taken it]; used unless `nested` is "new".
+        #: thread or task -> [its slot, how often it has taken it, the thread]; used unless `nested` is "new".
         self._nesting: dict[object, list[Any]] = {}
         #: Callers of `close` that wait for the last slot to come home.
         self._closing: deque[Waiter] = deque()
@@ -352,10 +352,8 @@ class BasePool(Generic[T]):
         return self.name
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_line"):
-            return (
-                f"<{type(self).__name__}, not made>"  # its options were refused, and a tool shows the frame's variables
-            )
+        if not hasattr(self, "_line"):  # its options were refused, and a tool shows the variables of the frame
+            return f"<{type(self).__name__}, not made>"
         state = "closed" if self._closed else "paused" if self._paused else "open"
         return (
             f"<{type(self).__name__} {self.name}: {state}, capacity {self._capacity}, {len(self._leases)} taken, "

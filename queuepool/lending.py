@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -49,8 +50,11 @@ class Take(Generic[T]):
                 self.slot = None  # forget() queues every slot, this one too
                 forking.forget(pool)
             owner = self.driver.current()
-            if pool._nested != "new" and owner in pool._nesting:
-                return self._again(owner)
+            if pool._nested != "new":
+                entry = pool._nesting.get(owner)
+                # The system gives the identifier of a thread that has ended to the next.
+                if entry is not None and entry[2] is threading.current_thread():
+                    return self._again(entry)
             slot = await self._fit_slot()
             if pool._closed:  # while it was looked at or opened, so that nobody else will see to it
                 self.slot = None
@@ -62,14 +66,13 @@ class Take(Generic[T]):
             self._let_go()
             raise
         if pool._nested != "new":
-            pool._nesting[owner] = [slot, 1]
+            pool._nesting[owner] = [slot, 1, threading.current_thread()]
         if pool._watches_taken:
             pool._observe("taken", slot, self.waited)
         return slot
 
-    def _again(self, owner: object) -> Slot[T]:
+    def _again(self, entry: list[Any]) -> Slot[T]:
         """The slot that this thread or task holds already."""
-        entry = self.pool._nesting[owner]
         slot: Slot[T] = entry[0]
         if self.pool._nested == "error":
             holder = next((str(each) for each in self.pool.holders() if each.slot == slot.name), slot.name)

@@ -63,9 +63,8 @@ class ConnectionLifecycle(Lifecycle[connection]):
                 raise BadResource("the pool needs synchronous connections, and connection_factory made another")
             self._role = _ROLES.get(conn.get_dsn_parameters().get("target_session_attrs", "any"))
             self._configured(conn)
-            if not self._has_its_role(
-                conn
-            ):  # which it had when it connected: by `configure` the server tells something else now
+            # It had its role when it connected, so if it seems to have lost it, `configure` changed what the server tells.
+            if not self._has_its_role(conn):
                 self._role = None
             self._sessions[id(conn)] = session = Session(conn)
             self._fresh[id(conn)], self._watches[id(conn)] = session.fresh, watch(conn)

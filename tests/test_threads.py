@@ -109,6 +109,32 @@ def test_ctrl_c_as_a_step_gets_its_thread_leaves_the_slot_to_one_of_the_two(
         pass
 
 
+@pytest.mark.parametrize("nested", ["same", "error"])
+def test_a_thread_that_is_given_the_identifier_of_one_that_ended_is_not_given_its_slot(nested: Any) -> None:
+    pool = Pool("pool", 2, open=object, nested=nested)
+    kept = []
+    first = threading.Thread(target=lambda: kept.append(pool.take()))
+    first.start()
+    first.join()
+
+    def take_as_namesake() -> None:
+        if threading.get_ident() == first.ident:
+            kept.append(pool.take(0))
+
+    for _ in range(100):
+        thread = threading.Thread(target=take_as_namesake)
+        thread.start()
+        thread.join()
+        if len(kept) == 2:
+            break
+    else:
+        pytest.skip("this system gave the identifier to none of a hundred threads")
+    assert kept[0] is not kept[1]
+    for slot in kept:
+        pool.put(slot)
+    assert_whole(pool)
+
+
 def test_a_slot_held_by_a_thread_that_died_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     pool = Pool("orders", 1, open=object)
     thread = threading.Thread(target=pool.take, name="worker-3")
