@@ -1,7 +1,4 @@
-"""What a psycopg2 error means for its connection, and for whether connecting again makes sense.
-
-SQLSTATE alone does not tell: a session that was killed, timed out or refused raises an OperationalError without one.
-"""
+"""What a psycopg2 error means for its connection, and for whether connecting again makes sense."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import re
 
 import psycopg2
 import psycopg2.pool
+from psycopg2.extensions import connection
 
 from . import errors
 
@@ -21,32 +19,35 @@ class PoolError(errors.PoolError, psycopg2.pool.PoolError):
     """
 
 
-#: 08: connection exceptions; 57P01-57P03: the server goes down, crashed, or starts up.
-_LOST = re.compile(r"08...|57P0[123]")
-#: A write where only reads are allowed: after a failover, this connection is stuck on what is a standby now.
+#: A write where only reads are allowed.
 READ_ONLY = "25006"
 
 
 def costs_connection(error: BaseException) -> bool:
-    """Whether a connection whose user raised `error` is lost, stuck on a standby, or in an unknown state.
+    """Whether a connection whose user raised `error` is stuck on a server for reads only, or in an unknown state.
 
-    A violated constraint, a cancelled query, a deadlock, or the program's own KeyError do not cost it: it is rolled
-    back and kept. An error of the program's own that was raised `from` a psycopg2 error means what that one means.
+    Not whether it is lost: `connection.closed` tells that, and its socket, while the error may be about another server
+    (a failed `psycopg2.connect`, another pool, a foreign table). All other errors, of the statement or of the program,
+    cost no connection: it is rolled back and kept. An error that was raised `from` a psycopg2 error means what that one
+    means.
     """
-    for each in (error, error.__cause__):
-        if isinstance(each, psycopg2.Error) and not isinstance(each, errors.PoolError) and _costs(each):
-            return True
-    return False
+    return any(isinstance(each, psycopg2.Error) and _costs(each) for each in (error, error.__cause__))
 
 
 def _costs(error: psycopg2.Error) -> bool:
-    code = error.pgcode
-    if code is None:
-        # Not a subclass: psycopg2 raises the bare DatabaseError when libpq has nothing to say but that it failed.
-        return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or (
-            type(error) is psycopg2.DatabaseError
-        )
-    return code == READ_ONLY or _LOST.fullmatch(code) is not None
+    if error.pgcode == READ_ONLY:
+        return error.cursor is not None and _is_stuck(error.cursor.connection)
+    # Not a subclass: psycopg2 raises the bare DatabaseError when libpq has nothing to say but that it failed, as where
+    # two processes read from one socket.
+    return type(error) is psycopg2.DatabaseError and error.pgcode is None
+
+
+def _is_stuck(conn: connection) -> bool:
+    """Whether it was the server that refused to write, a standby as after a failover, and not the transaction."""
+    if conn.closed or conn.readonly:
+        return False  # if closed, it was another pool's, or its own loss is seen anyway
+    standby, read_only = map(conn.info.parameter_status, ("in_hot_standby", "default_transaction_read_only"))
+    return standby is None or "on" in (standby, read_only)  # None: a server before 14, which does not tell
 
 
 #: What a server or libpq says when to try again is of no use. The texts are those of the C locale: in another language

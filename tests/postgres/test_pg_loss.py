@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
+import queuepool
 from queuepool import pgsession, pgsocket
 from queuepool.psycopg2pool import ConnectionPool
 
@@ -122,9 +123,22 @@ def test_after_long_idleness_the_server_is_asked(database: Postgres, autocommit:
         assert conn.info.transaction_status == 0
 
 
-def test_terminated_in_use_costs_its_user_one_error_and_the_pool_nothing(pool: ConnectionPool) -> None:
-    with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
-        ask(conn, "SELECT pg_terminate_backend(pg_backend_pid())")
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("end", ["SELECT pg_terminate_backend(pg_backend_pid())", "a severed socket", "conn.close()"])
+def test_a_connection_lost_in_use_costs_its_user_one_error_and_the_pool_nothing(
+    pool: ConnectionPool, autocommit: bool, end: str
+) -> None:
+    def lose(conn: connection) -> None:
+        conn.autocommit = autocommit
+        if end == "a severed socket":
+            pgsocket.sever(conn)
+        elif end == "conn.close()":
+            conn.close()
+        ask(conn, end)
+
+    with pytest.raises((psycopg2.OperationalError, psycopg2.InterfaceError)), pool.connection() as conn:
+        lose(conn)
+    assert pool.stats().closes == {"closed" if end == "conn.close()" else "lost": 1}
     with pool.connection() as conn:
         assert ask(conn) == (1,)
     assert pool.stats().slots == 3
@@ -253,28 +267,79 @@ def test_an_error_of_the_program_keeps_the_connection(pool: ConnectionPool) -> N
         assert again is conn
 
 
-def fail_on_the_interface(conn: connection) -> None:
+def fail_on_the_interface(conn: connection, database: Postgres) -> None:
     cursor = conn.cursor()
     cursor.close()
     cursor.execute("SELECT 1")
 
 
-def fail_wrapped(conn: connection) -> None:
-    try:
-        fail_read_only(conn)
-    except psycopg2.Error as error:
-        raise RuntimeError("could not save") from error
-
-
-def fail_read_only(conn: connection) -> None:
+def fail_read_only(conn: connection, database: Postgres) -> None:
     conn.readonly = True
     ask(conn, "CREATE TABLE t (n int)")
 
 
-@pytest.mark.parametrize("deed", [fail_on_the_interface, fail_read_only, fail_wrapped])
-def test_an_error_of_the_connection_costs_it(pool: ConnectionPool, deed: Any) -> None:
+def fail_read_only_by_hand(conn: connection, database: Postgres) -> None:
+    ask_nothing(conn, "SET TRANSACTION READ ONLY")
+    ask(conn, "CREATE TABLE t (n int)")
+
+
+def fail_to_connect(conn: connection, database: Postgres) -> None:
+    ask(conn)
+    database.connect(port=1)
+
+
+def fail_to_take(conn: connection, database: Postgres) -> None:
+    with ConnectionPool(database.dsn(port=1), timeout=0.0) as other, other.connection():
+        pass
+
+
+def fail_in_another_pool(conn: connection, database: Postgres) -> None:
+    with ConnectionPool(database.dsn(), capacity=1) as other, other.connection() as lost:
+        ask(lost, "SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def fail_to_write_in_another_pool(conn: connection, database: Postgres) -> None:
+    options = "-c default_transaction_read_only=on"
+    with ConnectionPool(database.dsn(options=options), capacity=1) as other, other.connection() as reader:
+        ask(reader, "CREATE TABLE t (n int)")
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        fail_on_the_interface,
+        fail_read_only,
+        fail_read_only_by_hand,
+        fail_to_connect,
+        fail_to_take,
+        fail_in_another_pool,
+        fail_to_write_in_another_pool,
+    ],
+)
+def test_an_error_that_is_not_the_connections_keeps_it_and_suspects_none(
+    pool: ConnectionPool, database: Postgres, deed: Any
+) -> None:
+    pool.prefill()
+    with pytest.raises((psycopg2.Error, queuepool.PoolError)), pool.connection() as conn:
+        deed(conn, database)
+    assert not conn.closed
+    assert pool.stats().closes == {}
+    assert not any(slot.suspect for slot in pool._queue.snapshot())
+
+
+def raise_plainly(error: psycopg2.Error) -> None:
+    raise error
+
+
+def raise_wrapped(error: psycopg2.Error) -> None:
+    raise RuntimeError("could not save") from error
+
+
+@pytest.mark.parametrize("fail", [raise_plainly, raise_wrapped])
+def test_an_error_after_which_nobody_knows_the_state_costs_the_connection(pool: ConnectionPool, fail: Any) -> None:
     with pytest.raises((psycopg2.Error, RuntimeError)), pool.connection() as conn:
-        deed(conn)
+        # What psycopg2 raises when a child process has read the answer from the socket it inherited.
+        fail(psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message from the libpq"))
     assert conn.closed
     assert pool.stats().closes == {"exception": 1}
 
