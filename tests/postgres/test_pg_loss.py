@@ -125,9 +125,7 @@ def test_after_long_idleness_the_server_is_asked(database: Postgres, autocommit:
 
 @pytest.mark.parametrize("autocommit", [False, True])
 @pytest.mark.parametrize("end", ["SELECT pg_terminate_backend(pg_backend_pid())", "a severed socket", "conn.close()"])
-def test_a_connection_lost_in_use_costs_its_user_one_error_and_the_pool_nothing(
-    pool: ConnectionPool, autocommit: bool, end: str
-) -> None:
+def test_a_connection_lost_in_use_costs_its_user_one_error(pool: ConnectionPool, autocommit: bool, end: str) -> None:
     def lose(conn: connection) -> None:
         conn.autocommit = autocommit
         if end == "a severed socket":
