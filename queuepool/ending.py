@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 from . import options, reclaiming, steps
 from .core import BasePool, log
 from .errors import PoolClosed
-from .lending import GRACE
 from .slot import Slot
-from .slotqueue import Waiter
 from .stats import Holder
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 T = TypeVar("T")
+
+#: How long `close` waits, beyond its timeout, for what is idle to close, in seconds: then it is taken for hung.
+CLOSE_GRACE = 1.0
 
 
 def pause(pool: BasePool[T]) -> None:
@@ -101,43 +102,46 @@ async def close(pool: BasePool[T], driver: Any, timeout: float | None) -> list[H
     for line in (pool._line, pool._standby):
         pool._queue.wake(line, PoolClosed(f"{pool.name}: the pool was closed"))
     await _drain(pool, driver, deadline)
-    await _wait_for_leases(pool, driver, deadline)
+    await _wait_until_home(pool, driver, deadline)
+    left = len(pool._slots) - len(pool._leases)
+    if left > 0:
+        log.warning(
+            "%s: %d slots are still being closed, reset or opened; that goes on in the background", pool.name, left
+        )
     return pool.holders()
 
 
 async def _drain(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
-    """Close what is in the queue; where that may hang, the caller leaves it to the background at the deadline."""
-    lifecycle = pool._lifecycle
-    if deadline is not None and lifecycle is not None and pool._queue.queue and driver.leaves(lifecycle, deadline):
-        waiter = driver.waiter()
-        try:
-            driver.spawn(_drained(pool, driver, waiter), f"{pool.name} close")
-        except RuntimeError:
-            log.debug("%s: no thread to close in, so its caller does it", pool.name)
-        else:
-            if not await driver.wait(waiter, max(0.0, deadline + GRACE - time.monotonic())):
-                log.warning("%s: a resource does not close in time; what is left closes in the background", pool.name)
-            return
-    await _drained(pool, driver)
-
-
-async def _drained(pool: BasePool[T], driver: Any, waiter: Waiter | None = None) -> None:
+    """Close what is in the queue; where that may hang each by itself, so that no caller and no other slot waits for it."""
+    apart = deadline is not None and pool._lifecycle is not None and driver.leaves(pool._lifecycle, deadline)
     while True:
         slot = pool._queue.pop_any()
         if slot is None:
-            break
+            return
+        slot.retiring = True  # one that joined as the pool was closed does not know it yet
+        slot.condemn("close")
+        if apart and slot.is_open:
+            try:
+                driver.spawn(steps.put(pool, pool._driver, slot), f"{pool.name} close")
+                continue
+            except RuntimeError:
+                log.debug("%s: no thread to close %s in, so the caller of close does it", pool.name, slot.name)
         await steps.put(pool, driver, slot)
-    if waiter is not None:
-        waiter.give(None)
 
 
-async def _wait_for_leases(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
-    """Wait until the last slot has come home, as the wakers in `BasePool._forget` tell, but not beyond `deadline`."""
+async def _wait_until_home(pool: BasePool[T], driver: Any, deadline: float | None) -> None:
+    """Wait until the last slot has come home, as the wakers in `BasePool._forget` tell: for what is out on loan until
+    `deadline`, for what is being closed or opened `CLOSE_GRACE` longer."""
     waiter = driver.waiter()
     pool._closing.append(waiter)  # before the slots are looked at, so that none can come home unseen
     try:
-        while pool._slots and (deadline is None or time.monotonic() < deadline):
-            seconds = driver.patience if deadline is None else min(driver.patience, deadline - time.monotonic())
+        while pool._slots:
+            seconds = driver.patience
+            if deadline is not None:
+                grace = CLOSE_GRACE if len(pool._slots) > len(pool._leases) else 0.0
+                seconds = min(seconds, deadline + grace - time.monotonic())
+                if seconds <= 0.0:
+                    return
             if await driver.wait(waiter, seconds):
                 return
             reclaiming.heal(pool)

@@ -315,3 +315,14 @@ async def test_a_nonsensical_deadline_of_close_is_refused_and_the_pool_stays_ope
     with pytest.raises(ValueError, match="timeout must be a finite number"):
         await pool.close(-1)
     assert await pool.cycle() is source.made[0]
+
+
+async def test_a_slot_that_joins_as_the_pool_closes_ends_with_it(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open)
+    slot = await pool.take()
+    job = api.start(pool.close(5.0))
+    await api.until(lambda: pool._closing)
+    pool.pool._add_slots(1)  # as a resize does that looked whether the pool is closed just before it was
+    await pool.put(slot)
+    assert await job.result() == []
+    assert pool.stats().slots == 0
