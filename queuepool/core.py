@@ -28,7 +28,7 @@ from .lifecycle import SlotLifecycle
 from .limits import Limits
 from .outage import Gate
 from .slot import AT_ONCE, Slot
-from .slotqueue import SlotQueue, Waiter
+from .slotqueue import FifoSlotQueue, LifoSlotQueue, SlotQueue, Waiter
 from .stats import Counters, Holder, Observer, Stats, snapshot
 
 T = TypeVar("T")
@@ -226,6 +226,7 @@ class BasePool(Generic[T]):
         self._watches_taken, self._watches_given_back = watches("taken"), watches("given_back")
         self._poll = lifecycle.poll if lifecycle is not None and lifecycle.offers("poll") else None
         plain = self._nested == "new" and not self._watches_taken and not self._paused and not self._closed
+        plain = plain and type(self._queue).pop_open in (LifoSlotQueue.pop_open, FifoSlotQueue.pop_open)
         # Take goes the long way while this is not empty: somebody waits, or there is more to do than to pop a slot.
         self._busy = self._queue.line if plain else (None,)
         # How long after a put a slot may be lent without a second look, in seconds; after how many uses, put gives one.

@@ -23,6 +23,8 @@ class Gate:
     FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 0.4
     #: While nothing is known of how long opening takes, a taker asks again after this many seconds, or when woken.
     ASK_AGAIN = 0.25
+    #: An open that is in flight for more seconds is taken for hung, and keeps nobody else from opening.
+    HUNG_AFTER = 10.0
 
     def __init__(self, max_opening: int) -> None:
         self.max_opening = options.count("max_opening", max_opening, least=1)
@@ -49,7 +51,7 @@ class Gate:
             return self._next_probe_at - now
         self.opening[slot] = now
         if self.outage:
-            if list(self.opening)[0] is slot:  # noqa: RUF015  # list() is one step; next(iter()) would be two
+            if self._in_flight(now)[0] is slot:
                 return 0.0
             wait = self.FIRST_BACKOFF
         else:
@@ -58,8 +60,12 @@ class Gate:
             self.dropped(slot)
         return wait
 
+    def _in_flight(self, now: float) -> list[Slot[Any]]:
+        """The slots that are being opened, in the order in which they began, the caller's among them."""
+        return [slot for slot, began in self.opening.copy().items() if now - began <= self.HUNG_AFTER]  # copy: one step
+
     def _patience(self, now: float, since: float | None) -> float:
-        if len(self.opening) <= self.max_opening and (since is None or self.open_time is None):
+        if len(self._in_flight(now)) <= self.max_opening and (since is None or self.open_time is None):
             return 0.0
         if self.open_time is None:
             return self.ASK_AGAIN

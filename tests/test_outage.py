@@ -187,3 +187,20 @@ def test_an_open_that_begins_at_any_instruction_of_another_disturbs_it_not() -> 
         assert answer in (0.0, Gate.FIRST_BACKOFF)
         step += 1
     assert step > 20
+
+
+def test_opens_that_hang_keep_others_from_opening_only_for_a_while() -> None:
+    gate = Gate(2)
+    *hung, other = slots(3)
+    for slot in hung:
+        assert gate.begin(slot, 0.0, None) == 0.0
+    assert gate.begin(other, Gate.HUNG_AFTER, None) > 0.0
+    assert gate.begin(other, Gate.HUNG_AFTER + 0.1, None) == 0.0
+
+
+def test_a_probe_that_hangs_is_the_only_one_only_for_a_while() -> None:
+    gate = in_outage()
+    hung, other = slots(2)
+    assert gate.begin(hung, 10.0, None) == 0.0
+    assert gate.begin(other, 10.0 + Gate.HUNG_AFTER, None) > 0.0
+    assert gate.begin(other, 10.1 + Gate.HUNG_AFTER, None) == 0.0

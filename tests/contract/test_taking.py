@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from queuepool import Exhausted, FifoSlotQueue, PoolClosed, PoolTimeout
+from queuepool import Exhausted, FifoSlotQueue, LifoSlotQueue, PoolClosed, PoolTimeout
 
 from ..support import Source
 from .apis import Api
@@ -34,6 +34,23 @@ async def test_with_the_fifo_queue_all_are_used_in_turn(api: Api, source: Source
     pool = api.pool(capacity=3, open=source.open, queue_class=FifoSlotQueue)
     await pool.cycle_together(3)
     assert [(await pool.cycle()).number for _ in range(6)] == [1, 2, 3, 1, 2, 3]
+
+
+async def test_a_queue_class_of_ones_own_says_which_slot_is_lent(api: Api, source: Source) -> None:
+    class Underneath(LifoSlotQueue):
+        def pop_open(self) -> Any:
+            try:
+                return self.queue.pop(0)
+            except IndexError:
+                return None
+
+    pool = api.pool(capacity=3, open=source.open, queue_class=Underneath)
+    slots = [await pool.take() for _ in range(3)]
+    for slot in slots:
+        await pool.put(slot)
+    assert [await pool.take() for _ in range(3)] == slots
+    for slot in slots:
+        await pool.put(slot)
 
 
 async def test_a_closed_slot_never_hides_a_warm_one(api: Api, source: Source) -> None:
