@@ -6,10 +6,12 @@ throws one at each point there is, is the systematic half of this; here they com
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,11 +31,37 @@ class Nuisance(Exception):
 
 
 @pytest.fixture(autouse=True)
-def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without logs, whose lock an exception may leave locked; and with waiters that look around often."""
+def _calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without logs, whose lock an exception may leave locked; and with waiters that look around often.
+
+    Threads change over at any instruction, else it is mostly where they sleep that exceptions strike.
+    """
     monkeypatch.setattr(logging.getLogger("queuepool"), "disabled", True)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(ThreadDriver, "patience", 0.02)
+    # pytest's keeps what finalizers raised, with the frames that it came from and all that they refer to.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@contextlib.contextmanager
+def swept(pool: Pool[Resource]) -> Iterator[None]:
+    """Sweep all the while; else most of the struck are those that wait for what others have lost."""
+    over = threading.Event()
+
+    def sweep() -> None:
+        while not over.wait(0.002):
+            pool.recycle()
+
+    thread = threading.Thread(target=sweep, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def assert_heals(pool: Pool[Resource]) -> None:
@@ -60,9 +88,10 @@ def test_a_struck_pool_is_whole_after_two_sweeps(opens: str, error: type[BaseExc
     source = Source(opens, may_hang)
     pool = source.pool(3, timeout=5.0)
     users = Users(pool, patience=5.0)
-    users.start(6)
-    users.strike(error, STRIKES)
-    users.stop()
+    with swept(pool):
+        users.start(6)
+        users.strike(error, STRIKES)
+        users.stop()
     assert not users.overlaps
     assert not source.closed_twice
     source.kind = "fine"
