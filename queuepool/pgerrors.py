@@ -57,12 +57,13 @@ _PERMANENT = re.compile(
     r"|is not permitted to log in|permission denied for database|is not currently accepting connections"
     r"|does not support SSL|certificate|invalid (integer |sslmode )?value|invalid port number"
     r"|unrecognized configuration parameter|unsupported (startup|frontend)|could not parse"
-    r"|definition of service|authentication method|password (is|has) expired"
+    r"|definition of service|service file|authentication method|password (is|has) expired|write @ as %40"
 )
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether connecting may work in a moment: refused, timed out, unresolved, starting up (57P03), too many (53300)."""
     if isinstance(error, psycopg2.OperationalError):
-        return _PERMANENT.search(str(error)) is None
+        # Not in what it quotes: a folder may be called "certificates".
+        return _PERMANENT.search(re.sub(r'"[^"]*"', '""', str(error))) is None
     return isinstance(error, OSError)

@@ -124,6 +124,9 @@ def test_a_name_that_does_not_resolve_is_bounded(monkeypatch: pytest.MonkeyPatch
         ('FATAL:  password authentication failed for user "x"', False),
         ('FATAL:  role "x" does not exist', False),
         ('FATAL:  no pg_hba.conf entry for host "::1"', False),
+        ('FATAL:  role "the "best"" does not exist', False),
+        ('invalid integer value "x" for connection option "port"', False),
+        ('connection to server on socket "/run/certificates/.s.PGSQL.5432" failed: No such file or directory', True),
     ],
 )
 def test_only_some_failures_are_worth_another_attempt(text: str, transient: bool) -> None:
