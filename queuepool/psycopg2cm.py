@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from . import pgsession
-from .pgconnect import Target
+from .pgconnect import Target, hidden
 from .pgsession import Session, state_of
 from .pgsocket import is_dead, watch
 from .pgwatch import Deadline
@@ -54,8 +54,10 @@ class ConnectionManager(ResourceManager):
         self.deferrable = deferrable
         self.autocommit = autocommit
         keywords = {**dict(zip(("dsn", "connection_factory", "cursor_factory"), args)), **kwargs}
-        dsn = keywords.pop("dsn", None)
-        self._target = Target(lambda: (dsn, keywords))
+        given = hidden(keywords.pop("dsn", None), keywords)
+        # Whoever prints the variables of this frame, should the next line raise, is to see no password.
+        del args, kwargs, keywords
+        self._target = Target(given)
         self._session: Session | None = None
 
     def open(self) -> None:

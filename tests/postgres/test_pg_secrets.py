@@ -6,6 +6,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -13,6 +14,7 @@ import pytest
 
 import queuepool
 from queuepool import pgconnect
+from queuepool.psycopg2cm import ConnectionManager
 from queuepool.psycopg2pool import ConnectionPool, ThreadedConnectionPool
 
 from .server import Postgres
@@ -79,6 +81,10 @@ FAILING: dict[str, dict[str, Any]] = {
     "a slash in a URI's password": {"dsn": f"postgresql://me:{SECRET}/x@127.0.0.1:1/db"},
     "an at sign and a slash": {"dsn": f"postgresql://me:x@{SECRET}/x@127.0.0.1:1/db"},
     "a percent sign in a URI's password": {"dsn": f"postgresql://me:{SECRET}%zz@127.0.0.1:1/db"},
+    "a quote in a password with a space": {"dsn": f'host=localhost password=x {SECRET}"{SECRET} "x'},
+    "a function's with a quote": {"dsn": lambda: f'host=localhost password=x {SECRET}"{SECRET} "x'},
+    "a quote and a percent sign": {"dsn": f'postgresql://me:a"b%zz"{SECRET}@h/db'},
+    "a quote in a URI": {"dsn": f'postgres://me:x"{SECRET}@[::1'},
     "a bad host with a password": {"dsn": "host=no-such-host.invalid", "password": SECRET},
 }
 
@@ -102,6 +108,79 @@ def test_no_failure_tells_the_password(
     with pytest.raises((psycopg2.Error, queuepool.PoolError)) as caught:
         work()
     check_is_hidden(caught.value, caplog.text)
+
+
+def test_a_number_in_a_password_is_not_told_where_libpq_takes_it_for_a_port() -> None:
+    with pytest.raises(psycopg2.OperationalError, match="%2F") as caught:
+        ConnectionPool("postgresql://localhost:65433/x@127.0.0.1/db").take()
+    assert "65433" not in str(caught.value)
+
+
+def test_an_at_sign_in_the_name_of_a_database_hides_no_error_if_it_is_spelt_out(database: Postgres) -> None:
+    said = database.kwargs()
+    dsn = f"postgresql://{said['user']}@{said['host']}:{said['port']}/a%40b"
+    with pytest.raises(psycopg2.OperationalError, match='"a@b" does not exist'):
+        ConnectionPool(dsn, password=said.get("password")).take()
+
+
+@pytest.mark.parametrize("password", ["e", "database", "nowhere"])
+def test_a_password_that_is_a_common_word_makes_no_error_unreadable_or_worth_a_retry(
+    database: Postgres, password: str
+) -> None:
+    with ConnectionPool(**{**database.kwargs(), "dbname": "nowhere", "password": password}) as pool:
+        with pytest.raises(psycopg2.OperationalError, match='FATAL:  database "nowhere" does not exist'):
+            pool.take()
+        assert pool.stats().open_errors == 1
+
+
+def manager_of(**arguments: Any) -> queuepool.Pool[Any]:
+    pool: queuepool.Pool[Any] = queuepool.Pool("bank", 1)
+    pool.put(ConnectionManager("bank-1", **arguments))
+    return pool
+
+
+#: Arguments that psycopg2 cannot even send.
+UNFIT: dict[str, dict[str, Any]] = {
+    "a NUL": {"password": f"{SECRET}\0"},
+    "half a surrogate": {"password": f"{SECRET}\udc80"},
+    "a function's NUL": {"password": lambda: f"{SECRET}\0"},
+    "a function's half of a surrogate": {"password": lambda: f"{SECRET}\udc80"},
+    "half a surrogate in the DSN": {"dsn": f"host=localhost password={SECRET}\udc80"},
+    "half a surrogate in a function's DSN": {"dsn": lambda: f"host=localhost password={SECRET}\udc80"},
+    "an option that is not libpq's": {"password": SECRET, "bogus": 1},
+    "an asynchronous connection": {"password": SECRET, "async_": 1},
+    "bytes": {"password": SECRET.encode()},
+    "a function's bytes": {"password": lambda: SECRET.encode()},
+    "a function's DSN of bytes": {"dsn": lambda: f"host=localhost password={SECRET}".encode()},
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.parametrize("make", [ConnectionPool, manager_of])
+def test_an_argument_that_cannot_be_used_is_refused_and_not_told(
+    case: str, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises((ValueError, TypeError, psycopg2.ProgrammingError)) as caught:
+        make(**UNFIT[case]).take()
+    check_is_hidden(caught.value, caplog.text)
+    assert not isinstance(caught.value, UnicodeError)  # which has an attribute with all of the text
+
+
+@pytest.mark.parametrize("name", ["dsn", "password"])
+def test_bytes_from_a_function_are_refused_by_the_arguments_name(name: str) -> None:
+    arguments: dict[str, Any] = {name: lambda: b"host=localhost"}
+    with pytest.raises(TypeError, match=f"{name}.*string, not bytes"):
+        ConnectionPool(**arguments).take()
+
+
+def test_an_error_in_a_connection_factory_is_told_with_where_it_was_raised(database: Postgres) -> None:
+    def factory(dsn: str) -> Any:
+        raise LookupError("no such kind of connection")
+
+    with pytest.raises(LookupError, match="no such kind") as caught:
+        ConnectionPool(database.dsn(), password=SECRET, connection_factory=factory).take()
+    check_is_hidden(caught.value, "")
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "factory"
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +257,46 @@ def test_a_dead_network_is_noticed_by_default_and_each_default_can_be_changed(
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "9")
     with ConnectionPool(database.dsn()) as pool:
         assert parameters(pool)["connect_timeout"] == "9"
+
+
+@pytest.fixture
+def service(database: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's file of connection services, with one that is called `mine`."""
+    said = database.kwargs(keepalives_idle=300, connect_timeout=60)
+    lines = [
+        "[other]",
+        "tcp_user_timeout=1",
+        "[mine]",
+        *(f"  {name}={value}" for name, value in said.items()),
+        "[last]",
+    ]
+    path = tmp_path / "services"
+    path.write_text("\n".join([*lines, "keepalives_count=1"]))
+    monkeypatch.setenv("PGSERVICEFILE", str(path))
+    return path
+
+
+@pytest.mark.parametrize("way", ["dsn", "keyword", "environment", "system"])
+def test_what_a_connection_service_says_goes_before_the_defaults(
+    service: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {"dsn": {"dsn": "service=mine"}, "keyword": {"service": "mine"}}.get(way, {})
+    if way == "system":
+        monkeypatch.setenv("PGSYSCONFDIR", str(service.parent))
+        service.rename(service.with_name("pg_service.conf"))
+        service.write_text("[another]")
+    if not arguments:
+        monkeypatch.setenv("PGSERVICE", "mine")
+    with ConnectionPool(**arguments) as pool:
+        said = parameters(pool)
+    assert {name: said[name] for name in pgconnect.DEFAULTS} == {
+        **{name: str(value) for name, value in pgconnect.DEFAULTS.items()},
+        "keepalives_idle": "300",
+        "connect_timeout": "60",
+    }
+
+
+def test_a_service_that_is_nowhere_is_told(service: Path) -> None:
+    service.unlink()
+    with pytest.raises(psycopg2.OperationalError, match=r"service file .* not found"):
+        ConnectionPool(service="mine").take()
