@@ -57,7 +57,8 @@ async def _sweep_for_ever(ref: weakref.ref[AsyncPool[Any]], stopping: LoopWaiter
             return
         try:
             await upkeep.sweep(pool, OwnTask(in_place=False))
-        except Exception:
+        except Exception as error:
             pool._counters.sweep_errors += 1
             log.exception("%s: a sweep failed; the recycler goes on", pool.name)
+            pool._observe("failed", "sweep", error)
         del pool  # while this task sleeps, the pool must be free to go

@@ -50,7 +50,8 @@ def _sweep_for_ever(ref: weakref.ref[Pool[Any]], stopping: threading.Event, inte
             return
         try:
             pool.recycle()
-        except Exception:
+        except Exception as error:
             pool._counters.sweep_errors += 1
             log.exception("%s: a sweep failed; the recycler goes on", pool.name)
+            pool._observe("failed", "sweep", error)
         del pool  # while this thread sleeps, the pool must be free to go

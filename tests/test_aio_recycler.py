@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from queuepool import forking
+from queuepool import Observer, forking
 from queuepool.aio import AsyncPool
 
 from .aio import AsyncSource, in_loop, quiet, run_in, until
@@ -105,6 +105,11 @@ async def test_the_recycler_survives_a_sweep_that_fails_and_counts_it(caplog: py
     clock, source = Clock(), AsyncSource()
     failures = 2
     failed: list[None] = []
+    heard: list[tuple[str, type[BaseException]]] = []
+
+    class Listener(Observer):
+        def failed(self, pool: Any, step: str, error: BaseException) -> None:
+            heard.append((step, type(error)))
 
     def now() -> float:
         task = asyncio.current_task()
@@ -113,12 +118,13 @@ async def test_the_recycler_survives_a_sweep_that_fails_and_counts_it(caplog: py
             raise ZeroDivisionError
         return clock()
 
-    pool = AsyncPool("pool", 1, open=source.aopen, close=source.aclose, clock=now)
+    pool = AsyncPool("pool", 1, open=source.aopen, close=source.aclose, clock=now, observer=Listener())
     await pool.prefill()
     clock.advance(1000.0)
     pool.start_recycler(0.001)
     await until(lambda: not source.live)
     assert pool.stats().sweep_errors == failures
+    assert heard == [("sweep", ZeroDivisionError)] * failures
     assert "a sweep failed; the recycler goes on" in caplog.text
     await pool.close()
 

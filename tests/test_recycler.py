@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queuepool import Pool
+from queuepool import Observer, Pool
 
 from .support import Clock, Source, wait_until
 
@@ -71,8 +71,15 @@ def test_an_error_in_a_sweep_is_logged_and_counted_and_the_thread_lives_on(caplo
                 raise RuntimeError("the sweep's own")
             return super().__call__()
 
+    class Listener(Observer):
+        def failed(self, pool: Any, step: str, error: BaseException) -> None:
+            heard.add((step, str(error)))
+
+    heard: set[tuple[str, str]] = set()
     clock, source = FailingClock(), Source()
-    pool = Pool("failing", 1, open=source.open, close=source.close, clock=clock, max_idle_time=10.0)
+    pool = Pool(
+        "failing", 1, open=source.open, close=source.close, clock=clock, max_idle_time=10.0, observer=Listener()
+    )
     with pool.get():
         pass
     clock.failing = True
@@ -80,6 +87,7 @@ def test_an_error_in_a_sweep_is_logged_and_counted_and_the_thread_lives_on(caplo
         pool.start_recycler(SOON)
         wait_until(lambda: pool._counters.sweep_errors >= 2)
     assert "failing: a sweep failed; the recycler goes on" in caplog.text
+    assert heard == {("sweep", "the sweep's own")}
     clock.failing = False
     clock.advance(11.0)
     wait_until(lambda: not source.live)
