@@ -183,8 +183,6 @@ class Take(Generic[T]):
         if pool._clock() < slot.due_at and (pool._poll is None or steps.poll(pool, slot)):
             return True  # as on the short way, which those who wait do not take
         if slot.dropped is not None:
-            reclaiming.tell(pool, slot, slot.dropped)
-            slot.dropped = None
             await self._leaving(slot, steps.settle)
         if not slot.is_open:
             return False
@@ -194,8 +192,6 @@ class Take(Generic[T]):
             if await self._is_alive(slot, now):
                 return True
             reason = "check"
-        if reason == "check" and not slot.suspect:
-            steps.suspect_all(pool)
         await self._leaving(slot, steps.close, reason)
         return False
 

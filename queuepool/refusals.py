@@ -43,8 +43,18 @@ def _unreachable(pool: BasePool[Any], waited: float, obstacle: str) -> Unreachab
     return None
 
 
+def _busy(pool: BasePool[Any]) -> int:
+    """How many slots are neither lent nor in the queue, nor with somebody who opens them or waits to."""
+    queue = pool._queue
+    lent_or_queued = len(pool._leases) + queue.qsize()
+    return max(0, len(pool._slots) - lent_or_queued - len(pool._gate.opening) - len(pool._standby))
+
+
 def _exhausted(pool: BasePool[Any], waited: float) -> Exhausted:
     parts, holders = [_counts(pool, waited)], pool.holders()
+    busy = _busy(pool)
+    if busy:
+        parts.append(f"{busy} being checked, reset or closed")
     if holders:
         parts.append(f"oldest holder: {holders[0]}")
         waiting = {waiter.owner for waiter in list(pool._line)}

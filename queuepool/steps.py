@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, TypeVar
 
-from . import forking
+from . import forking, reclaiming
 from .core import BasePool, LeaseRecord, log
 from .errors import BadResource
 from .slot import AT_ONCE, Slot
@@ -62,6 +62,8 @@ def _check_resource(pool: BasePool[T], slot: Slot[T], resource: Any) -> None:
 
 async def close(pool: BasePool[T], driver: Any, slot: Slot[T], reason: str) -> Exception | None:
     """Close the resource of the open `slot`. Returns what `close` raised, logged and counted."""
+    if reason == "check" and not slot.suspect:
+        suspect_all(pool)
     pool._by_resource.pop(id(slot.resource), None)
     pool._counters.past_uses += slot.use_count
     pool._counters.closes[reason] += 1
@@ -91,16 +93,17 @@ def poll(pool: BasePool[T], slot: Slot[T]) -> bool | None:
 
 
 async def check(pool: BasePool[T], driver: Any, slot: Slot[T]) -> bool:
-    """Whether the lifecycle's `check` finds the resource alive."""
+    """Whether the lifecycle's `check` finds the resource alive; if not it is condemned, for the taker may have left."""
     try:
         alive = await driver.call(slot.lifecycle.check, slot.resource)
     except Exception as error:
         pool._note_failure(slot, "check", error)
-        return False
+        alive = False
     except BaseException:
         slot.condemn("check")  # what it was at may go on
         raise
     if alive is not None and not alive:
+        slot.condemn("check")
         return False
     slot.suspect = False
     slot.checked_at = pool._clock()
@@ -116,6 +119,8 @@ def suspect_all(pool: BasePool[T]) -> None:
 
 async def settle(pool: BasePool[T], driver: Any, slot: Slot[T], error: BaseException | None = None) -> None:
     """Make the open `slot` fit for the next user, or close its resource. `error` is what its user raised."""
+    if slot.dropped is not None:
+        reclaiming.tell(pool, slot, slot.dropped)
     reason = slot.condemned
     if reason is None and error is not None and pool._closes_on(error):
         reason = "exception"
@@ -130,6 +135,7 @@ async def settle(pool: BasePool[T], driver: Any, slot: Slot[T], error: BaseExcep
         except BaseException:
             slot.condemn("reset")
             raise
+    slot.dropped = None  # only now: who was to reset it may not even have begun
     reason = reason or pool._limits.exceeded(slot, slot.last_used_at)
     if reason is not None:
         await close(pool, driver, slot, reason)

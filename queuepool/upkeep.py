@@ -62,8 +62,6 @@ def _wants_check(pool: BasePool[T], slot: Slot[T], now: float) -> bool:
 async def _look(pool: BasePool[T], driver: Any, slot: Slot[T], surplus: bool) -> None:
     """Close the resource of the slot, which is ours, if there is a reason."""
     if slot.dropped is not None:
-        reclaiming.tell(pool, slot, slot.dropped)
-        slot.dropped = None
         await steps.settle(pool, driver, slot)
     if not slot.is_open:
         return
@@ -75,8 +73,6 @@ async def _look(pool: BasePool[T], driver: Any, slot: Slot[T], surplus: bool) ->
             alive = await steps.check(pool, driver, slot)
         if alive is False:
             reason = "check"
-            if not slot.suspect:
-                steps.suspect_all(pool)
         else:
             slot.checked_at = now
             idle_until = (slot.last_used_at or 0.0) + pool._limits.quiet_time  # an open slot has been used or opened

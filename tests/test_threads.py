@@ -13,7 +13,7 @@ import pytest
 from queuepool import Lifecycle, Pool, Slot, WrongSlot
 from queuepool.threads import THREADS, ThreadWaiter, run
 
-from .support import PATIENCE, Source, assert_whole, wait_until
+from .support import PATIENCE, Resource, Source, assert_whole, wait_until
 
 
 def test_a_waiter_is_woken_by_what_it_is_given() -> None:
@@ -46,15 +46,16 @@ def test_a_step_that_fails_after_its_caller_has_left_is_logged(caplog: pytest.Lo
         wait_until(lambda: "a step in the background failed" in caplog.text)
 
 
+def no_more_threads(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_step_that_cannot_get_a_thread_loses_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(Lifecycle[object]):
         may_hang = True
 
         def open(self) -> object:
             return object()
-
-    def no_more_threads(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
 
     pool = Pool("pool", 1, lifecycle=Hanging())
     with monkeypatch.context() as patched:
@@ -68,6 +69,29 @@ def test_a_step_that_cannot_get_a_thread_loses_no_slot(monkeypatch: pytest.Monke
         patched.setattr(threading.Thread, "start", no_more_threads)
         assert pool.close(5.0) == []
     assert pool.stats().slots == 0, "it closed in the caller's own thread"
+
+
+def test_a_dropped_lease_whose_reset_cannot_get_a_thread_is_reset_for_whoever_takes_it_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(Lifecycle[Resource]):
+        may_hang = True
+
+        def open(self) -> Resource:
+            return Resource(1)
+
+        def reset(self, resource: Resource) -> None:
+            resource.history.append("reset")
+
+    pool = Pool("pool", 1, lifecycle=Hanging())
+    pool.lease()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            pool.take(5.0)
+    with pool.get(5.0) as resource:
+        assert resource.history == ["reset"]
+    assert pool.stats().reclaimed == 1
 
 
 @pytest.mark.parametrize("begun", [True, False])

@@ -10,7 +10,7 @@ import pytest
 
 from queuepool import Exhausted, Unreachable, ending
 
-from ..support import Source
+from ..support import Clock, Source
 from .apis import Api
 
 
@@ -120,3 +120,62 @@ async def test_a_close_that_takes_its_time_is_waited_for(api: Api, source: Sourc
     assert await pool.close(seconds) == []
     assert source.live == []
     assert pool.stats().slots == 0
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError("gone")])
+async def test_a_check_that_finds_its_resource_dead_when_the_taker_has_gone_is_heeded(
+    api: Api, source: Source, clock: Clock, error: Exception | None
+) -> None:
+    thawed = api.event()
+
+    async def open_resource() -> Any:
+        return source.open()
+
+    async def close(resource: Any) -> None:
+        source.close(resource)
+
+    async def check(resource: Any) -> bool:
+        await thawed.waited()
+        return source.check(resource)
+
+    hooks = lifecycle(api, open_resource, close, check)
+    pool = api.pool(capacity=2, lifecycle=hooks, check_after=60.0, clock=clock)
+    first, second = await pool.cycle_together(2)
+    clock.advance(50.0)
+    assert await pool.cycle() is second
+    source.dead.update([first, second])
+    if error is not None:
+        source.failing["check"] = error
+    clock.advance(70.0)
+    with pytest.raises(Unreachable, match="check of pool-1 did not end"):
+        await pool.take(0.01)
+    thawed.set()
+    await api.until(lambda: second.closed)
+    clock.advance(-50.0)
+    source.failing.clear()
+    assert await pool.cycle() not in (first, second), "and the other is under suspicion since"
+    assert pool.stats().closes == {"check": 2}
+
+
+async def test_a_reset_that_hangs_is_told_where_no_holder_is(api: Api, source: Source) -> None:
+    thawed = api.event()
+
+    async def open_resource() -> Any:
+        return source.open()
+
+    async def close(resource: Any) -> None:
+        source.close(resource)
+
+    async def reset(resource: Any) -> None:
+        await thawed.waited()
+
+    hooks = {"open": open_resource, "close": close, "reset": reset}
+    pool = api.pool("frozen", capacity=2, **hooks)
+    slots = [await pool.take() for _ in range(2)]
+    putting = [api.start(pool.put(slot)) for slot in slots]
+    await api.until(lambda: not pool.stats().taken)
+    with pytest.raises(Exhausted, match=re.escape("(0 taken, 0 idle, 0 waiting); 2 being checked, reset or closed")):
+        await pool.take(0.01)
+    thawed.set()
+    for each in putting:
+        await each.result()
