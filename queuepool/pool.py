@@ -114,14 +114,14 @@ class Pool(v1.CamelCase, BasePool[T]):
         clock: Callable[[], float] = time.monotonic,
         **camel_case: Any,
     ) -> None:
-        if camel_case:
-            given = v1.translated(camel_case)
-            max_idle_time = given.get("max_idle_time", max_idle_time)
-            max_open_time = given.get("max_open_time", max_open_time)
-            max_usage_count = given.get("max_usage_count", max_usage_count)
-            close_on_exception = given.get("close_on_exception", close_on_exception)
+        limits = {
+            "max_idle_time": max_idle_time,
+            "max_open_time": max_open_time,
+            "max_usage_count": max_usage_count,
+            "close_on_exception": close_on_exception,
+        }
         super().__init__(
-            name, capacity, max_idle_time, max_open_time, max_usage_count, close_on_exception,
+            name, capacity, **v1.translated(limits, camel_case),
             open=open, close=close, check=check, reset=reset, lifecycle=lifecycle, overflow=overflow, timeout=timeout,
             max_waiting=max_waiting, shed_after=shed_after, min_idle=min_idle, jitter=jitter, check_after=check_after,
             max_opening=max_opening, fail_fast=fail_fast, leak_after=leak_after, nested=nested,

@@ -28,12 +28,13 @@ KEYWORDS = {
 }
 
 
-def translated(given: dict[str, Any]) -> dict[str, Any]:
-    """1.x keyword arguments by their present names, and values that 1.x took as what is meant by them now.
+def translated(present: dict[str, Any], camel_case: dict[str, Any]) -> dict[str, Any]:
+    """The options that 1.x had, by their present names: `present`, where `camel_case` does not say otherwise.
 
-    Raises TypeError for a name that no release ever knew.
+    Values that 1.x took become what is meant by them now, by whatever name or none they were given. Raises TypeError for
+    a name that no release ever knew.
     """
-    for name in given:
+    for name in camel_case:
         if name not in KEYWORDS:
             import difflib  # for this message alone
 
@@ -44,13 +45,13 @@ def translated(given: dict[str, Any]) -> dict[str, Any]:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"Pool has no option {name!r}{hint}")
-    present = {KEYWORDS[name]: None if value == math.inf else value for name, value in given.items()}
-    most = present.get("max_usage_count")
-    if isinstance(most, float):
-        present["max_usage_count"] = math.ceil(most)  # 1e6 is the usual one
-    if "close_on_exception" in present:
-        present["close_on_exception"] = _plain_rule(present["close_on_exception"])
-    return present
+    given = {**present, **{KEYWORDS[name]: value for name, value in camel_case.items()}}
+    meant = {name: None if value == math.inf else value for name, value in given.items()}
+    most = meant["max_usage_count"]
+    if isinstance(most, float) and math.isfinite(most):
+        meant["max_usage_count"] = math.ceil(most)  # 1e6 is the usual one
+    meant["close_on_exception"] = _plain_rule(meant["close_on_exception"])
+    return meant
 
 
 def _plain_rule(value: Any) -> Any:

@@ -49,6 +49,9 @@ def test_infinite_limits_and_1e6_are_taken_as_they_were() -> None:
     assert (pool._maxIdleTime, pool._maxOpenTime, pool._maxUsageCount) == (None, None, 1_000_000)
     unlimited: Any = Pool("p", 1, maxUsageCount=math.inf)
     assert unlimited._maxUsageCount is None
+    positional: Any = Pool("p", 1, math.inf, math.inf, 1e6, None)  # type: ignore[arg-type]
+    assert (positional._maxIdleTime, positional._maxOpenTime, positional._maxUsageCount) == (None, None, 1_000_000)
+    assert positional.closeOnException is False
 
 
 @pytest.mark.parametrize(("value", "closes"), [(0, False), (1, True), (None, False), (True, True), (KeyError, True)])
