@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .lifecycle import Lifecycle
-from .slot import Slot
+from .slot import AT_ONCE, Slot
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from threading import Thread
 
     from .limits import Limits
 
@@ -65,6 +66,9 @@ class CamelCase:
     if TYPE_CHECKING:
         close_on_exception: Any
         _limits: Limits
+        _lifecycle: Any
+        _recycler: Any
+        _slots: dict[Slot[Any], None]
 
         def start_recycler(self, interval: float = 60.0) -> None: ...
 
@@ -75,6 +79,25 @@ class CamelCase:
     @closeOnException.setter
     def closeOnException(self, value: Any) -> None:
         self.close_on_exception = _plain_rule(value)
+
+    if not TYPE_CHECKING:  # new programs are to call `resize`
+
+        @property
+        def capacity(self) -> int:
+            """How many slots the pool has, without `overflow`; `resize` changes it."""
+            return self._capacity
+
+        @capacity.setter
+        def capacity(self, capacity: int) -> None:
+            if hasattr(self, "_line"):
+                self.resize(capacity)
+            else:
+                self._capacity = capacity  # by a subclass, before it calls our __init__
+
+    @property
+    def _recyclerThread(self) -> Thread | None:
+        thread: Thread | None = self._recycler and self._recycler._thread
+        return thread
 
     @property
     def _maxIdleTime(self) -> float | None:
@@ -94,8 +117,19 @@ class CamelCase:
 
     def _join(self, slot: Slot[Any]) -> None:
         if isinstance(slot, ResourceManager):
-            slot.putRepair()  # 1.x called it at every put, so at this first one too
+            slot._pool = self  # type: ignore[assignment]  # `putRepair` may ask it
+            try:
+                slot.putRepair()  # 1.x called it at every put, so at this first one too
+            except BaseException:
+                slot._pool = None
+                raise
         super()._join(slot)  # type: ignore[misc]  # Pool's next base has it
+
+    def _prepare_hot_path(self) -> None:
+        super()._prepare_hot_path()  # type: ignore[misc]  # as above
+        if self._lifecycle is None:
+            for slot in list(self._slots):  # each manager has its own lifecycle
+                self._heed(slot.lifecycle)  # type: ignore[attr-defined]  # as above
 
 
 class _Shadowed:
@@ -166,6 +200,14 @@ class ResourceManager(Slot[Any]):
     def _lastOpened(self) -> datetime | None:
         return _date(self._openedWhen)
 
+    @_lastOpened.setter
+    def _lastOpened(self, when: datetime | None) -> None:
+        self._openedWhen = None if when is None else when.timestamp()
+        if when is not None and self.opened_at is not None:
+            opened_at = self._instant(when)
+            self.expires_at += opened_at - self.opened_at
+            self.opened_at, self.due_at = opened_at, AT_ONCE
+
     @property
     def _lastUsed(self) -> datetime | None:
         """When it was last taken or put; the pool's clock knows no dates, so this is as far back from now."""
@@ -176,9 +218,23 @@ class ResourceManager(Slot[Any]):
             return self._lastOpened
         return _date(time.time() - (pool._clock() - instant))
 
+    @_lastUsed.setter
+    def _lastUsed(self, when: datetime | None) -> None:
+        if when is not None and self.last_used_at is not None:
+            self.last_used_at, self.due_at = self._instant(when), AT_ONCE
+
+    def _instant(self, when: datetime) -> float:
+        """`when` by the pool's clock, for a slot that has one."""
+        return self._pool._clock() - (time.time() - when.timestamp())  # type: ignore[union-attr]
+
     @property
     def _usageCount(self) -> int | None:
         return None if self._openedWhen is None else self.use_count
+
+    @_usageCount.setter
+    def _usageCount(self, count: int | None) -> None:
+        self._own.noted_uses += (count or 0) - self.use_count  # that it was used since `putRepair` stays as it is
+        self.use_count = count or 0
 
     def _hide(self, text: str) -> str:
         """`text`, which goes to a log or a message, without what is secret."""

@@ -105,6 +105,101 @@ def test_the_clock_of_a_manager_may_be_read_as_dates() -> None:
     assert (manager._isOpen, manager._usageCount, manager._lastUsed) == (False, 0, manager._lastOpened)
 
 
+def test_a_manager_may_keep_the_clock_by_itself() -> None:
+    class Own(ResourceManager):
+        def open(self) -> None:
+            self.resource = object()
+            self._isOpen = True
+            self._lastOpened = self._lastUsed = datetime.now()
+            self._usageCount = 0
+
+        def close(self) -> None:
+            super().close()
+            self._lastOpened = self._lastUsed = self._usageCount = None
+
+    manager = Own("a")
+    pool = pool_of(manager)
+    with pool.take() as slot:
+        resource = slot.resource
+        assert manager._lastOpened is not None
+        assert abs(datetime.now() - manager._lastOpened) < timedelta(minutes=1)
+    with pool.take() as slot:
+        assert (slot.resource, manager._usageCount) == (resource, 2)
+        slot.close()
+        assert [getattr(manager, name) for name in ("_lastOpened", "_usageCount")] == [None, None]
+    with pool.take() as slot:
+        assert slot.resource is not resource
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("_lastOpened", datetime(2001, 1, 1), "max_open_time"),
+        ("_usageCount", 1000, "max_usage_count"),
+    ],
+)
+def test_a_program_may_make_a_manager_that_it_holds_due(name: str, value: Any, reason: str) -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    with pool.take():
+        setattr(manager, name, value)
+        assert getattr(manager, name) == value
+    assert pool.stats().closes == {reason: 1}
+    assert manager.calls == ["takeRepair", "open", "close", "putRepair"]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("_lastOpened", "max_open_time"), ("_lastUsed", "max_idle_time")])
+def test_a_program_may_date_an_idle_manager_back(name: str, reason: str) -> None:
+    manager, younger = Plain("a"), Plain("b")
+    pool = pool_of(manager, younger, clock=Clock(), jitter=0)
+    slots = [pool.take(), pool.take()]
+    for slot in slots:
+        pool.put(slot)
+    setattr(manager, name, getattr(manager, name) - timedelta(seconds=290))
+    assert pool.recycle() == 0, "the limit is 300 seconds"
+    setattr(manager, name, getattr(manager, name) - timedelta(seconds=20))
+    assert pool.recycle() == 1
+    assert (manager._isOpen, younger._isOpen) == (False, True)
+    assert pool.stats().closes == {reason: 1}
+
+
+def test_a_use_count_that_the_program_sets_hides_no_use_from_put_repair() -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    for _ in range(3):
+        pool.put(pool.take())
+    manager.calls.clear()
+    with pool.take() as slot:
+        manager._usageCount = 0
+        slot.close()
+    assert manager.calls == ["takeRepair", "close", "putRepair"]
+
+
+def test_the_capacity_may_be_set_as_an_attribute() -> None:
+    class Sized(Pool[Any]):
+        def __init__(self, capacity: int) -> None:
+            self.capacity = capacity  # type: ignore[misc]
+            super().__init__("sized", self.capacity)
+
+    pool = Sized(1)
+    pool.put(Plain("a"))
+    pool.capacity = 2  # type: ignore[misc]
+    pool.put(Plain("b"))
+    assert (pool.capacity, pool.stats().slots) == (2, 2)
+    pool.capacity = 1  # type: ignore[misc]
+    assert (pool.capacity, pool.stats().slots) == (1, 1)
+
+
+def test_the_recyclers_thread_may_be_looked_at() -> None:
+    pool = pool_of(Plain("a"))
+    assert pool._recyclerThread is None
+    pool.startRecycler(60)
+    thread = pool._recyclerThread
+    assert thread is not None
+    assert thread.is_alive()
+    pool.stop_recycler()
+
+
 def test_a_subclass_may_have_attributes_of_names_that_the_pool_uses_now() -> None:
     class Own(Recording):
         state: Any
@@ -239,11 +334,38 @@ def test_put_repair_is_called_at_the_first_put_too() -> None:
     assert manager.calls == ["putRepair"]
 
 
+def test_put_repair_may_ask_the_pool_from_its_first_call_on() -> None:
+    asked = []
+
+    class Asking(Plain):
+        def putRepair(self) -> None:
+            assert self._pool is not None
+            asked.append(self._pool.name)
+
+    Pool[Any]("old", 1).put(Asking("a"))
+    assert asked == ["old"]
+
+
 def test_a_manager_whose_first_put_repair_fails_is_not_taken_in() -> None:
     pool: Pool[Any] = Pool("old", 1)
+    manager = Recording(putRepair=OSError("not now"))
     with pytest.raises(OSError, match="not now"):
-        pool.put(Recording(putRepair=OSError("not now")))
+        pool.put(manager)
     assert pool.stats().slots == 0
+    manager.failing.clear()
+    pool.put(manager)
+    assert pool.take() is manager
+
+
+def test_put_repair_is_called_after_a_pause_too() -> None:
+    manager = Recording()
+    pool = pool_of(manager)
+    pool.put(pool.take())
+    pool.pause()
+    pool.resume()
+    manager.calls.clear()
+    pool.put(pool.take())
+    assert manager.calls == ["takeRepair", "putRepair"]
 
 
 @pytest.mark.parametrize("closes", [True, False])
