@@ -259,10 +259,13 @@ class ConnectionPool(Pool[Connection]):
         if not pgsocket.answers(running[0][2], timeout):
             log.warning("%s: the server does not answer, so no query was cancelled", self.name)
             return 0
-        still = [conn for slot, lease, conn in running if self._leases.get(slot) is lease]
-        for conn in still:
-            conn.cancel()
-        return len(still)
+        count = 0
+        for slot, lease, conn in running:
+            # Each cancel takes its time, in which the next connection may have got another user.
+            if self._leases.get(slot) is lease and _runs_query(conn):
+                conn.cancel()
+                count += 1
+        return count
 
     def _running(self) -> list[tuple[Slot[Connection], LeaseRecord, Connection]]:
         """The connections out on loan on which a query runs, with their slots and leases."""

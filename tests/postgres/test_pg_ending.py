@@ -59,6 +59,37 @@ def test_all_running_queries_are_cancelled_and_their_connections_kept(
         assert pool.stats().closes == {}
 
 
+def test_a_query_that_began_while_others_were_cancelled_is_left_alone(
+    database: Postgres, executor: ThreadPoolExecutor
+) -> None:
+    cancels: list[Callable[[], None]] = []
+
+    class Cancelling(psycopg2.extensions.connection):
+        def cancel(self) -> None:
+            super().cancel()
+            cancels.pop()()  # the second raises
+
+    with ConnectionPool(database.dsn(), capacity=2, connection_factory=Cancelling) as pool:
+        start_endless(pool, database, executor, 2)
+        later: list[Future[None]] = []
+
+        def begin_another() -> None:
+            """Both queries end, and the connection that is to be cancelled next has another user's before it is."""
+            for slot in list(pool._leases):
+                psycopg2.extensions.connection.cancel(slot.resource)
+            wait_until(lambda: not pool.stats().taken, "both are back")
+            later.extend(start_endless(pool, database, executor, 2))
+
+        cancels.append(begin_another)
+        assert pool.cancel_all() == 1
+        assert not any(query.done() for query in later)
+        cancels += [lambda: None] * 2
+        assert pool.cancel_all() == 2
+        for query in later:
+            with pytest.raises(psycopg2.errors.QueryCanceled):
+                query.result(5)
+
+
 def test_closing_cancels_what_still_runs_before_the_deadline(database: Postgres, executor: ThreadPoolExecutor) -> None:
     pool = ConnectionPool(database.dsn(), capacity=2)
     queries = start_endless(pool, database, executor, 2)
