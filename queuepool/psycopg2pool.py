@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from . import errors, pgerrors, pgsession, pgsocket, steps
@@ -15,6 +16,7 @@ from .core import DEFAULT, CloseOnException, LeaseRecord, log
 from .lifecycle import Lifecycle
 from .pgconnect import Dsn, Target, hidden
 from .pgerrors import PoolError
+from .pgkeys import Keys
 from .pglife import ConnectionLifecycle, Reset
 from .pool import Pool
 from .slot import Slot
@@ -25,7 +27,11 @@ from .threads import THREADS, run
 if TYPE_CHECKING:
     from .bridge import Bridged
 
-__all__ = ["ConnectionPool", "PoolError", "SimpleConnectionPool", "ThreadedConnectionPool"]
+__all__ = ["ConnectionPool", "PoolError", "ServerUnreachable", "SimpleConnectionPool", "ThreadedConnectionPool"]
+
+
+class ServerUnreachable(PoolError, psycopg2.OperationalError):
+    """What `getconn` raises for `Unreachable`: where psycopg2.pool's lets connecting fail with an OperationalError."""
 
 
 class Transaction:
@@ -113,14 +119,13 @@ class ConnectionPool(Pool[Connection]):
         del dsn, connect_kwargs
         lifecycle = ConnectionLifecycle(Target(given), reset, configure)
         self._is_clean = lifecycle.is_clean if reset == "rollback" else _never
-        #: key of `getconn` -> its slot and lease. Set by one step; out of date as soon as that lease has ended.
-        self._keys: dict[Hashable, tuple[Slot[Connection], Any]] = {}
         super().__init__(
             name, capacity, max_idle_time, max_open_time, max_usage_count, close_on_exception,
             lifecycle=lifecycle, overflow=overflow, timeout=timeout, max_waiting=max_waiting, shed_after=shed_after,
             min_idle=min_idle, jitter=jitter, check_after=check_after, max_opening=max_opening, fail_fast=fail_fast,
             leak_after=leak_after, nested=nested, queue_class=queue_class, observer=observer, clock=clock,
         )  # fmt: skip
+        self._keys = Keys(self._leases, self._by_resource)
 
     # --- lending
 
@@ -206,41 +211,54 @@ class ConnectionPool(Pool[Connection]):
     def getconn(self, key: Hashable = None, timeout: float | None = DEFAULT) -> Connection:
         """Lend a connection; give it back by `putconn`. With a `key` that has one out already, the same one again.
 
-        Waits at most `timeout` seconds (default: the pool's). Raises `PoolError`, or what psycopg2 raises on connecting.
+        It stays lent until it is put back, also if nobody refers to it and if the thread has ended: by the key, another may
+        have it. Waits at most `timeout` seconds (default: the pool's). Raises `PoolError`, which in an outage is
+        `ServerUnreachable`, or what psycopg2 raises on connecting.
         """
-        held = self._held_by(key)
-        if held is not None:
-            return held.resource
+        conn = None if self._closed else self._keys.find(key)
+        if conn is not None:
+            return conn
         with _psycopg2_error():
             slot = self.take(timeout, 2)
-        if key is not None:
-            self._keys[key] = (slot, self._leases.get(slot))
-        return slot.resource
+        conn = slot.resource
+        first = conn if key is None else self._keys.claim(key, conn, self._leases[slot])
+        if first is not conn:
+            self.put(slot)
+        return first
 
     def putconn(self, conn: Connection | None = None, key: Hashable = None, close: bool = False) -> None:
         """Give back what `getconn` returned, named by itself or by its key; `close` closes it. Raises `PoolError`."""
-        slot = self._held_by(key) if conn is None else self._by_resource.get(id(conn))
-        if slot is None or slot not in self._leases or not (conn is None or slot.resource is conn):
+        if conn is None:
+            conn = self._keys.find(key)
+        slot = self._by_resource.get(id(conn))
+        lease = None if slot is None or slot.resource is not conn else self._leases.get(slot)
+        if conn is None or slot is None or lease is None:
             raise PoolError(f"{self.name}: trying to put a connection that is not out on loan from here")
         if close:
             slot.close()
         with _psycopg2_error():
             self.put(slot)
-        for stale in [each for each, held in list(self._keys.items()) if held[0] is slot]:
-            self._keys.pop(stale, None)
+        self._keys.forget(conn, lease, key)
 
-    def _held_by(self, key: Hashable) -> Slot[Connection] | None:
-        held = self._keys.get(key) if key is not None else None
-        return held[0] if held is not None and self._leases.get(held[0]) is held[1] else None
+    def release(self, resource: Connection) -> None:
+        slot = self._by_resource.get(id(resource))
+        lease = None if slot is None else self._leases.get(slot)
+        super().release(resource)
+        self._keys.forget(resource, lease)
 
     def closeall(self) -> None:
         """Close every connection, also those out on loan, whose users get errors. Raises `PoolError` the second time."""
         if self._closed:
             raise PoolError(f"{self.name}: the pool is closed")
         self.close(0.0)
-        for conn in [slot.resource for slot in list(self._leases) if slot.resource is not None]:
-            pgsocket.sever(conn)
-            conn.close()
+        for slot in list(self._leases):
+            conn = slot.resource
+            if conn is not None:
+                pgsocket.sever(conn)
+                try:
+                    conn.close()
+                except Exception as error:
+                    self._note_failure(slot, "close", error)
 
     # --- ending
 
@@ -332,5 +350,7 @@ def _psycopg2_error() -> Iterator[None]:
     """Raise what the pool raises as psycopg2.pool's error."""
     try:
         yield
+    except errors.Unreachable as error:
+        raise ServerUnreachable(str(error)) from error
     except errors.PoolError as error:
         raise PoolError(str(error)) from error
