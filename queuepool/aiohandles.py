@@ -10,6 +10,7 @@ from weakref import ref
 
 from . import lending, options
 from .core import DEFAULT
+from .entries import Entries, pop_own
 from .lease import Lease, lease_of
 from .loops import LOOPS
 
@@ -29,7 +30,7 @@ class Taking(Coroutine[Any, Any, H]):
     that can be lent at once, which needs none of the flows.
     """
 
-    __slots__ = ("_code", "_offset", "_pool", "_slots", "_steps", "_timeout")
+    __slots__ = ("_code", "_held", "_offset", "_pool", "_steps", "_timeout")
 
     def __init__(self, pool: AsyncPool[Any], timeout: float | None, caller: Any) -> None:
         if timeout is not DEFAULT:
@@ -38,7 +39,7 @@ class Taking(Coroutine[Any, Any, H]):
         self._timeout = timeout
         self._code = caller.f_code
         self._offset = caller.f_lasti
-        self._slots: list[Any] = []  # one for each time it was entered, and may be again
+        self._held: Entries[Any] = []
         self._steps: Generator[Any, Any, H] | None = None
 
     def __await__(self) -> Generator[Any, Any, H]:
@@ -55,8 +56,9 @@ class Taking(Coroutine[Any, Any, H]):
                     slot.use_count += 1
                     owner = ref(current_task(loop))
                     hash(owner)  # see LoopDriver.current
-                    pool._leases[slot] = (self._code, self._offset, owner, now)
-                    self._slots.append(slot)
+                    lease = (self._code, self._offset, owner, now)
+                    pool._leases[slot] = lease
+                    self._held.append((slot, lease))
                     return slot  # type: ignore[no-any-return]
             except BaseException as error:
                 if slot is not None:
@@ -67,7 +69,7 @@ class Taking(Coroutine[Any, Any, H]):
         flow = lending.Take(pool, LOOPS, self._timeout).run(slot, self._code, self._offset)
         del slot  # the flow's now; this frame waits for long, and must not look like a user of it
         slot = yield from flow.__await__()
-        self._slots.append(slot)
+        self._held.append((slot, pool._leases[slot]))
         return slot  # type: ignore[no-any-return]
 
     def __aenter__(self) -> Self:
@@ -76,8 +78,12 @@ class Taking(Coroutine[Any, Any, H]):
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Awaitable[None]:
-        slot = self._slots.pop()
+        slot = self._left()
         return self._pool.put(slot) if error is None else self._pool._put_after(slot, error)
+
+    def _left(self) -> Any:
+        held = self._held
+        return (held.pop(0) if len(held) == 1 else pop_own(held, LOOPS.current))[0]
 
     # What makes it a coroutine.
 
@@ -114,15 +120,15 @@ class Leasing(Taking[Lease]):
     def __await__(self) -> Generator[Any, Any, Lease]:
         slot: Any = yield from super().__await__()
         lease = lease_of(self._pool, slot)
-        # Not the slot, which would else never be found when the lease is dropped.
-        self._slots[-1] = lease
+        # Not the slot, which would else never be found when the lease is dropped; and not the lease, whose == is the
+        # resource's.
+        self._held[-1] = lease._queuepool_end, self._held[-1][1]
         return lease
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Awaitable[None]:
-        lease = self._slots.pop()
-        return lease._queuepool_end(error)  # type: ignore[no-any-return]
+        return self._left()(error)  # type: ignore[no-any-return]
 
 
 class Done:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import lending, options
 from .core import DEFAULT, LeaseRecord
+from .entries import Entries, pop_own
 from .lifecycle import AnyLifecycle
 from .loops import LOOPS, LoopWaiter
 from .slot import Slot
@@ -101,7 +102,7 @@ class Bridged(Generic[T]):
         self._timeout = timeout
         self._leave = leave
         self._caller = caller.f_code, caller.f_lasti
-        self._held: list[tuple[Slot[T], LeaseRecord]] = []
+        self._held: Entries[Slot[T]] = []
 
     async def __aenter__(self) -> T:
         slot = await lending.Take(self._pool, BRIDGE, self._timeout).run(None, *self._caller)
@@ -111,7 +112,8 @@ class Bridged(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        slot, lease = self._held.pop()
+        held = self._held
+        slot, lease = held.pop(0) if len(held) == 1 else pop_own(held, LOOPS.current)
         await in_thread(f"{self._pool.name} put", self._leave, slot, lease, error)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from . import ending, lending, options, steps, upkeep, v1
 from .core import DEFAULT, BasePool, CloseOnException, log
+from .entries import Entries, pop_own
 from .errors import WrongSlot
 from .lease import Lease, lease_of
 from .lifecycle import FunctionLifecycle, Lifecycle
@@ -33,22 +34,25 @@ __all__ = ["Pool", "ResourceManager"]  # what queuepool 1.x programs import from
 class Borrowed(Generic[T]):
     """What `Pool.get()` returns: entering it takes a slot and gives the resource, leaving it puts the slot back."""
 
-    __slots__ = ("_pool", "_slots", "_timeout")
+    __slots__ = ("_held", "_pool", "_timeout")
 
     def __init__(self, pool: Pool[T], timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
-        self._slots: list[Slot[T]] = []
+        self._held: Entries[Slot[T]] = []
 
     def __enter__(self) -> T:
-        slot = self._pool.take(self._timeout, 2)
-        self._slots.append(slot)
+        pool = self._pool
+        slot = pool.take(self._timeout, 2)
+        self._held.append((slot, pool._leases[slot]))
         return slot.resource
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._slots.pop().__exit__(kind, error, traceback)
+        held = self._held
+        slot, _ = held.pop(0) if len(held) == 1 else pop_own(held, get_ident)
+        slot.__exit__(kind, error, traceback)
 
 
 class Pool(v1.CamelCase, BasePool[T]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 
 from . import errors, pgerrors, pgsession, pgsocket, steps
 from .core import DEFAULT, CloseOnException, LeaseRecord, log
+from .entries import Entries, pop_own
 from .lifecycle import Lifecycle
 from .pgconnect import Dsn, Target, hidden
 from .pgerrors import PoolError
@@ -42,18 +44,20 @@ class Transaction:
     def __init__(self, pool: ConnectionPool, timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
-        self._held: list[tuple[Slot[Connection], Any]] = []
+        self._held: Entries[Slot[Connection]] = []
 
     def __enter__(self) -> Connection:
         pool = self._pool
         slot = pool.take(self._timeout, 2)
-        self._held.append((slot, pool._leases.get(slot)))
+        self._held.append((slot, pool._leases[slot]))
         return slot.resource
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool._end_transaction(*self._held.pop(), error)
+        held = self._held
+        slot, lease = held.pop(0) if len(held) == 1 else pop_own(held, get_ident)
+        self._pool._end_transaction(slot, lease, error)
 
 
 class ConnectionPool(Pool[Connection]):

@@ -296,3 +296,25 @@ async def test_slots_that_the_program_makes_are_put_in_as_in_queuepool_1() -> No
     with pytest.raises(BadResource):
         async with AsyncPool("none", 1, open=lambda: None).take():
             pass
+
+
+@in_loop
+async def test_one_handle_that_two_tasks_share_gives_back_what_each_has_entered() -> None:
+    pool = AsyncPool("pool", 2, open=AsyncSource().aopen, nested="error")
+    for shared in (pool.take(), pool.get(), pool.lease()):
+        entered, leave = asyncio.Event(), asyncio.Event()
+
+        async def enter_and_wait(shared: Any = shared, entered: Any = entered, leave: Any = leave) -> None:
+            async with shared:
+                entered.set()
+                await leave.wait()
+
+        async with shared:
+            other = asyncio.get_running_loop().create_task(enter_and_wait(), name="the other")
+            await entered.wait()
+        (holder,) = pool.holders()
+        assert holder.who == "task the other"
+        leave.set()
+        await other
+        assert_whole(pool)
+        assert pool.stats().taken == 0

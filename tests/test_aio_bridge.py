@@ -296,3 +296,25 @@ async def test_nesting_is_told_by_task_there_too() -> None:
         assert inner is outer
         assert pool.stats().taken == 1
     await settled(pool)
+
+
+@in_loop
+async def test_one_aget_that_two_tasks_share_gives_back_what_each_has_entered() -> None:
+    pool = Pool("orders", 2, open=object)
+    shared = pool.aget()
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def enter_and_wait() -> None:
+        async with shared:
+            entered.set()
+            await leave.wait()
+
+    async with shared:
+        other = asyncio.get_running_loop().create_task(enter_and_wait(), name="the other")
+        await entered.wait()
+    (holder,) = pool.holders()
+    assert holder.who == "task the other"
+    leave.set()
+    await other
+    await settled(pool)
+    assert pool.stats().taken == 0

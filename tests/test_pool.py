@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from queuepool import Lifecycle, Pool
+from queuepool import Lifecycle, Pool, WrongSlot
 from queuepool.outage import Gate
 
-from .support import Clock, Resource, Source, assert_whole
+from .support import PATIENCE, Clock, Resource, Source, assert_whole
 
 
 def line() -> int:
@@ -247,3 +249,59 @@ def test_a_pool_that_nobody_refers_to_any_more_goes_away() -> None:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+def test_one_get_that_two_threads_share_gives_back_what_each_has_entered() -> None:
+    pool = Pool("pool", 3, open=Source().open)
+    shared = pool.get()
+    entered, leave = threading.Event(), threading.Event()
+
+    def enter_and_wait() -> None:
+        with shared:
+            entered.set()
+            assert leave.wait(PATIENCE)
+
+    with ThreadPoolExecutor(1) as executor:
+        with shared:
+            other = executor.submit(enter_and_wait)
+            assert entered.wait(PATIENCE)
+            with shared:
+                assert pool.stats().taken == 3
+        (holder,) = pool.holders()
+        assert holder.who != f"thread {threading.current_thread().name}"
+        leave.set()
+        other.result(PATIENCE)
+    assert_whole(pool)
+    assert pool.stats().taken == 0
+
+
+def test_a_get_entered_in_one_thread_may_be_left_in_another() -> None:
+    """As by a generator that is resumed wherever a thread is free."""
+    pool = Pool("pool", 1, open=object)
+    handle = pool.get()
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(handle.__enter__).result(PATIENCE)
+    handle.__exit__(None, None, None)
+    assert pool.stats().taken == 0
+
+
+def test_a_get_that_others_share_is_not_left_by_a_thread_that_has_not_entered_it() -> None:
+    pool = Pool("pool", 2, open=object)
+    shared = pool.get()
+    both = threading.Barrier(3)
+
+    def enter() -> None:
+        with shared:
+            both.wait(PATIENCE)
+            both.wait(PATIENCE)
+
+    with ThreadPoolExecutor(2) as executor:
+        work = [executor.submit(enter) for _ in range(2)]
+        both.wait(PATIENCE)
+        with pytest.raises(WrongSlot, match="not entered by the thread or task that leaves it"):
+            shared.__exit__(None, None, None)
+        assert pool.stats().taken == 2
+        both.wait(PATIENCE)
+        for each in work:
+            each.result(PATIENCE)
+    assert_whole(pool)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -114,6 +116,31 @@ def test_a_connection_put_back_early_is_not_committed_for_its_next_user(
     assert lines(database) == []
     assert "put back before its `with` ended" in caplog.text
     pool.putconn(conn)
+
+
+def test_one_connection_that_two_threads_share_ends_for_each_its_own_transaction(
+    pool: ConnectionPool, database: Postgres
+) -> None:
+    shared = pool.connection()
+    written, committed = threading.Event(), threading.Event()
+
+    def write_and_fail_later() -> None:
+        with shared as conn:
+            write(conn, "of the other, which raises")
+            written.set()
+            assert committed.wait(10)
+            raise KeyError
+
+    with ThreadPoolExecutor(1) as executor:
+        with shared as conn:
+            write(conn, "mine")
+            other = executor.submit(write_and_fail_later)
+            assert written.wait(10)
+        committed.set()
+        with pytest.raises(KeyError):
+            other.result(10)
+    assert lines(database) == ["mine"]
+    assert pool.stats().idle == 2
 
 
 def test_a_connection_is_what_psycopg2_takes_for_one(pool: ConnectionPool) -> None:
