@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import reclaiming
 from .errors import LeaseClosed
@@ -38,8 +38,10 @@ class Lease:
     __slots__ = (*_OWN, "__weakref__")
 
     _queuepool_slot: Slot[Any] | None
-    _queuepool_pool: BasePool[Any]
+    _queuepool_pool: Any
     _queuepool_record: Any
+    #: type of a resource -> the class of its leases, with the methods that Python looks up there
+    _queuepool_classes: ClassVar[weakref.WeakKeyDictionary[type, type[Lease]]] = weakref.WeakKeyDictionary()
 
     def unwrap(self) -> Any:
         """The resource itself. Do not keep it beyond the lease. Raises `LeaseClosed`."""
@@ -111,16 +113,14 @@ class Lease:
             pool._orphaned = True  # somebody holds the resource; a sweep or the next who finds no slot will look
 
 
-_classes: weakref.WeakKeyDictionary[type, type[Lease]] = weakref.WeakKeyDictionary()
-
-
-def lease_of(pool: BasePool[Any], slot: Slot[Any]) -> Lease:
+def lease_of(pool: BasePool[Any], slot: Slot[Any], base: type[Lease] = Lease) -> Lease:
     """The lease of a slot that the caller has just taken."""
     kind = type(slot.resource)
-    cls = _classes.get(kind)
+    cls = base._queuepool_classes.get(kind)
     if cls is None:
         methods = {name: _delegate(name) for name in _DELEGATED if _has(kind, name)}
-        cls = _classes[kind] = type(f"Lease[{kind.__name__}]", (Lease,), {"__slots__": (), **methods})
+        cls = type(f"Lease[{kind.__name__}]", (base,), {"__slots__": (), **methods})
+        base._queuepool_classes[kind] = cls
     lease = cls()
     for name, value in zip(_OWN, (slot, pool, pool._leases.get(slot))):
         object.__setattr__(lease, name, value)

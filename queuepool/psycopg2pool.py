@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -15,6 +16,7 @@ from psycopg2.extensions import connection as Connection
 from . import errors, pgerrors, pgsession, pgsocket, steps
 from .core import DEFAULT, CloseOnException, LeaseRecord, log
 from .entries import Entries, pop_own
+from .lease import Lease, lease_of
 from .lifecycle import Lifecycle
 from .pgconnect import Dsn, Target, hidden
 from .pgerrors import PoolError
@@ -34,6 +36,23 @@ __all__ = ["ConnectionPool", "PoolError", "ServerUnreachable", "SimpleConnection
 
 class ServerUnreachable(PoolError, psycopg2.OperationalError):
     """What `getconn` raises for `Unreachable`: where psycopg2.pool's lets connecting fail with an OperationalError."""
+
+
+class ConnectionLease(Lease):
+    """What `ConnectionPool.lease()` returns: a `Lease` that is left as `ConnectionPool.connection()` is."""
+
+    __slots__ = ()
+    _queuepool_classes: ClassVar[weakref.WeakKeyDictionary[type, type[Lease]]] = weakref.WeakKeyDictionary()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        slot = self._queuepool_slot
+        if slot is not None:
+            object.__setattr__(self, "_queuepool_slot", None)
+            self._queuepool_pool._end_transaction(slot, self._queuepool_record, error)
+        elif error is None:
+            self.unwrap()  # raises: what was done was rolled back by `close()`, as psycopg2's own `with` tells
 
 
 class Transaction:
@@ -140,6 +159,14 @@ class ConnectionPool(Pool[Connection]):
         With `nested="same"` the outermost `with` decides.
         """
         return Transaction(self, timeout)
+
+    def lease(self, timeout: float | None = DEFAULT) -> Lease:
+        """Lend a handle that behaves like the connection; as `take`. Its `close()` rolls back and gives the connection back.
+
+        `with lease:` commits or rolls back, as psycopg2's `with conn:` does and in the manner of `connection`; but then it
+        gives the connection back, as every `with` of a pool's does. What enters or uses it again gets `LeaseClosed`.
+        """
+        return lease_of(self, self.take(timeout, 2), ConnectionLease)
 
     def aconnection(self, timeout: float | None = DEFAULT) -> Bridged[Connection]:
         """`async with pool.aconnection() as conn:` is `connection` for coroutines; its statements belong in a thread too,

@@ -143,6 +143,61 @@ def test_one_connection_that_two_threads_share_ends_for_each_its_own_transaction
     assert pool.stats().idle == 2
 
 
+def test_leaving_the_with_of_a_lease_commits_as_psycopg2s_own_does(pool: ConnectionPool, database: Postgres) -> None:
+    def save(conn: Any, text: str) -> None:
+        """Written for connections without a pool."""
+        with conn:
+            write(conn.unwrap() if isinstance(conn, queuepool.Lease) else conn, text)
+        conn.close()
+
+    save(psycopg2.connect(database.dsn()), "bare")
+    save(pool.lease(), "leased")
+    assert lines(database) == ["bare", "leased"]
+    assert pool.stats().idle == 1
+
+
+def test_an_exception_in_the_with_of_a_lease_rolls_back_and_keeps_the_connection(
+    pool: ConnectionPool, database: Postgres
+) -> None:
+    with pytest.raises(KeyError), pool.lease() as lease:
+        write_and_fail(lease.unwrap(), "lost")
+    assert lines(database) == []
+    assert pool.stats().idle == 1
+    assert pool.stats().closes == {}
+
+
+def test_a_lease_that_is_closed_and_not_left_rolls_back(pool: ConnectionPool, database: Postgres) -> None:
+    lease = pool.lease()
+    write(lease.unwrap(), "lost")
+    lease.close()
+    assert lines(database) == []
+
+
+def test_closing_a_lease_inside_its_with_is_told_as_psycopg2_tells_it(pool: ConnectionPool, database: Postgres) -> None:
+    def close(lease: queuepool.Lease) -> None:
+        write(lease.unwrap(), "lost")
+        lease.close()
+
+    def close_and_fail(lease: queuepool.Lease) -> None:
+        close(lease)
+        raise KeyError
+
+    with pytest.raises(queuepool.LeaseClosed), pool.lease() as lease:
+        close(lease)
+    with pytest.raises(KeyError), pool.lease() as lease:
+        close_and_fail(lease)
+    assert lines(database) == []
+    assert pool.stats().idle == 1
+
+
+def test_a_lease_entered_again_says_that_it_is_closed(pool: ConnectionPool) -> None:
+    lease = pool.lease()
+    with lease:
+        pass
+    with pytest.raises(queuepool.LeaseClosed), lease:
+        lease.cursor()
+
+
 def test_a_connection_is_what_psycopg2_takes_for_one(pool: ConnectionPool) -> None:
     with pool.connection() as conn, conn.cursor() as cursor:
         assert type(conn) is connection
