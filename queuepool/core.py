@@ -283,13 +283,18 @@ class BasePool(Generic[T]):
         if lifecycle is None or self._lifecycle is not None:
             raise WrongSlot(f"{self.name}: slot {slot.name} was not made by this pool, which makes its own slots")
         if type(slot).__eq__ is not object.__eq__ or type(slot).__hash__ is not object.__hash__:
-            raise BadResource(f"{self.name}: {type(slot).__name__} must not define __eq__ or __hash__")
+            kind = type(slot).__name__
+            raise BadResource(f"{self.name}: {kind} must not define __eq__ or __hash__ (a dataclass: eq=False)")
         if self._closed:
             raise PoolClosed(f"{self.name}: the pool is closed")
-        if len(self._slots) >= self._capacity:
+        if not self._has_room():
             raise WrongSlot(f"{self.name}: cannot add {slot.name}, all {self._capacity} slots are there (capacity)")
         self._heed(lifecycle)
         self._join(slot)
+
+    def _has_room(self) -> bool:
+        """Whether the program may put in one more slot."""
+        return len(self._slots) < self._capacity
 
     def _forget(self, slot: Slot[T]) -> None:
         """Retire an empty slot that is in nobody's hands but the caller's."""

@@ -7,10 +7,12 @@ import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from . import steps
 from .lifecycle import Lifecycle
 from .slot import AT_ONCE, Slot
+from .threads import THREADS, run
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,8 +67,12 @@ class CamelCase:
 
     if TYPE_CHECKING:
         close_on_exception: Any
+        _capacity: int
+        _driver: ClassVar[Any]
+        _leases: dict[Slot[Any], Any]
         _limits: Limits
         _lifecycle: Any
+        _resizing: Any
         _recycler: Any
         _slots: dict[Slot[Any], None]
 
@@ -124,6 +130,28 @@ class CamelCase:
                 slot._pool = None
                 raise
         super()._join(slot)  # type: ignore[misc]  # Pool's next base has it
+        if self._lifecycle is None:
+            self._replace_one_by(slot)
+
+    def _has_room(self) -> bool:
+        # Those that are out do not count: a program may put in a new one for one that broke, and that it never puts back.
+        return sum(not slot.retiring and slot not in self._leases for slot in list(self._slots)) < self._capacity
+
+    def _replace_one_by(self, new: Slot[Any]) -> None:
+        """Let one that is out retire when it comes back, if there are more than `capacity` with the `new` one."""
+        me, leases = self._driver.current(), self._leases.copy()
+
+        def unlikely(slot: Slot[Any]) -> tuple[bool, bool, float]:
+            """How little suggests that `slot` is the one that `new` is put in for."""
+            _, _, owner, since = leases[slot]
+            return slot.condemned is None, owner != me, since
+
+        with self._resizing:
+            staying = [slot for slot in list(self._slots) if not slot.retiring]
+            if len(staying) > self._capacity:
+                out = min((slot for slot in staying if slot in leases), key=unlikely, default=new)
+                out.retiring = True
+                out.condemn("replaced")
 
     def _prepare_hot_path(self) -> None:
         super()._prepare_hot_path()  # type: ignore[misc]  # as above
@@ -185,13 +213,17 @@ class ResourceManager(Slot[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pool: Any = self._pool
-        if error is not None:
-            if self not in pool._leases:
-                pool._put_after(self, error)
-                return
-            if pool._closes_on(error):
+        if error is not None and self not in pool._leases:
+            pool._put_after(self, error)
+            return
+        try:
+            if error is not None and pool._closes_on(error):
                 self.condemn("exception")
-        pool.put(self)  # also after an error, for 1.x programs subclass Pool and override put
+                if pool._nested == "new":  # else its holder may have taken it twice, and go on with it
+                    run(steps.close(pool, THREADS, self, self.condemned or "exception"))
+        finally:
+            # Also after an error, and closed by then, for 1.x programs subclass Pool and override put.
+            pool.put(self)
 
     def __str__(self) -> str:
         return self.name

@@ -12,7 +12,7 @@ import pytest
 
 import queuepool
 import queuepool.pool
-from queuepool import Pool, ResourceManager
+from queuepool import Pool, ResourceManager, WrongSlot
 from tests.support import Clock, assert_whole
 from tests.v1_support import Plain, Recording, expected_of, output_of, pool_of
 
@@ -393,6 +393,122 @@ def test_a_subclass_of_pool_sees_every_put() -> None:
     with pool.take():
         pass
     assert puts == ["a"] * 3
+
+
+def test_an_override_of_put_sees_that_an_exception_has_closed_the_manager() -> None:
+    seen = []
+
+    class Looking(Pool[Any]):
+        def put(self, slot: Any) -> None:
+            seen.append(slot._isOpen)
+            super().put(slot)
+
+    manager = Recording()
+    pool = Looking("looking", 1)
+    pool.put(manager)
+    with pytest.raises(KeyError), pool.take():
+        raise KeyError
+    with pool.take():
+        pass
+    assert seen == [False, False, True]
+    assert manager.calls == ["putRepair", "takeRepair", "open", "close", "putRepair", "takeRepair", "open", "putRepair"]
+    assert pool.stats().closes == {"exception": 1}
+    assert_whole(pool)
+
+
+def test_a_close_that_fails_after_an_exception_hides_it_from_nobody_and_is_tried_once() -> None:
+    manager = Recording(close=OSError("gone"))
+    pool = pool_of(manager)
+    with pytest.raises(KeyError), pool.take():
+        raise KeyError
+    assert manager.calls == ["takeRepair", "open", "close"]
+    assert (pool.stats().close_errors, manager._isOpen) == (1, False)
+    assert_whole(pool)
+
+
+def test_an_exception_leaves_a_manager_open_that_the_same_thread_has_taken_twice() -> None:
+    manager = Recording()
+    pool = pool_of(manager, nested="same")
+    with pool.take() as outer:
+        with pytest.raises(KeyError), pool.take():
+            raise KeyError
+        assert outer.resource is not None
+        assert manager._isOpen
+    assert manager.calls[-2:] == ["close", "putRepair"]
+    assert pool.stats().closes == {"exception": 1}
+
+
+# --- replacing managers
+
+
+def test_a_new_manager_takes_the_place_of_one_that_is_never_put_back() -> None:
+    pool = pool_of(Plain("broken"))
+    pool.take()
+    new = Plain("new")
+    pool.put(new)
+    with pool.take(timeout=0) as slot:
+        assert slot is new
+    pool.recycle()  # finds that nobody has the broken one any more
+    with pool.take(timeout=0) as slot:
+        assert slot is new
+    assert_whole(pool)
+    assert pool.stats().slots == pool.capacity == 1
+
+
+def test_a_manager_that_was_replaced_and_comes_back_all_the_same_is_closed_and_goes() -> None:
+    old = Recording()
+    pool = pool_of(old)
+    with pool.take():
+        pool.put(Plain("new"))
+        assert old._isOpen
+    assert old.calls == ["takeRepair", "open", "close", "putRepair"]
+    assert pool.stats().closes == {"replaced": 1}
+    assert pool.stats().slots == 1
+    with pytest.raises(WrongSlot, match="all 1 slots are there"):
+        pool.put(Plain("one too many"))
+    assert pool.take().name == "new"
+
+
+@pytest.mark.parametrize(
+    ("closed", "replaced"), [("theirs", "theirs"), (None, "ours, older")], ids=["closed", "of this thread, the oldest"]
+)
+def test_what_a_new_manager_replaces_is_what_its_holder_closed_or_else_one_of_the_callers(
+    closed: str | None, replaced: str
+) -> None:
+    clock = Clock()
+    managers = {name: Plain(name) for name in ("ours", "ours, older", "theirs")}
+    pool = pool_of(*managers.values(), clock=clock)
+    other = threading.Thread(target=pool.take)
+    other.start()
+    other.join()
+    for _ in range(2):
+        clock.advance(1)
+        pool.take()
+    assert [holder.slot for holder in pool.holders()] == ["theirs", "ours, older", "ours"]
+    if closed:
+        managers[closed].close()
+    pool.put(Plain("new"))
+    assert [name for name, manager in managers.items() if manager.retiring] == [replaced]
+    assert pool.take(timeout=0).name == "new"
+
+
+def test_of_two_managers_put_at_once_where_one_fits_one_retires() -> None:
+    class Slow(Plain):
+        def putRepair(self) -> None:
+            if self.name == "first":
+                pool.put(Slow("second"))
+
+    pool: Pool[Any] = Pool("old", 1)
+    pool.put(Slow("first"))
+    assert [slot.name for slot in pool._slots if not slot.retiring] == ["second"]
+    for _ in range(2):
+        with pool.take(timeout=0) as slot:
+            assert slot.name == "second"
+    assert pool.recycle() == 0
+    assert_whole(pool)
+
+
+# --- repairs that do more
 
 
 @pytest.mark.parametrize("hook", ["takeRepair", "putRepair"])
