@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable
 from sys import _getframe
 from types import TracebackType
@@ -114,6 +115,10 @@ class Bridged(Generic[T]):
     ) -> None:
         held = self._held
         slot, lease = held.pop(0) if len(held) == 1 else pop_own(held, LOOPS.current)
+        if isinstance(error, CancelledError) and self._pool._leases.get(slot) is lease:
+            slot.condemn(
+                "cancelled"
+            )  # a thread that the task awaited goes on, and must not find the next user's work here
         await in_thread(f"{self._pool.name} put", self._leave, slot, lease, error)
 
 
@@ -126,7 +131,8 @@ def borrow(pool: Pool[T], timeout: float | None = DEFAULT, leave: Leave[T] = _pu
 
     The task waits in one line with the pool's threads, first come, first served. Whatever may block (open, check, reset,
     close) runs in a thread; so must, by `asyncio.to_thread`, what the coroutine does with the resource. If the task is
-    cancelled, a resource that was being opened for it goes idle, and one that is being given back comes back.
+    cancelled, a resource that was being opened for it goes idle, one that is being given back comes back, and one in use
+    is closed: the thread that uses it may go on, but on nobody else's resource.
 
     `leave` is what gives the slot back, called in a thread with the slot, its lease and what the user raised, if anything.
     Waits at most `timeout` seconds, and raises, as `Pool.take` does.

@@ -49,6 +49,43 @@ async def test_a_commit_that_fails_reaches_the_coroutine(database: Postgres) -> 
 
 
 @in_loop
+async def test_a_thread_that_outlives_its_cancelled_task_writes_nothing_into_the_next_users_transaction(
+    database: Postgres,
+) -> None:
+    database.execute("CREATE TABLE deed (who text)")
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def insert(conn: psycopg2.extensions.connection, who: str) -> None:
+        execute(conn, f"INSERT INTO deed VALUES ('{who}')")
+
+    def work(conn: psycopg2.extensions.connection) -> None:
+        insert(conn, "first")
+        begun.set()
+        go_on.wait(10.0)
+        try:
+            insert(conn, "late")
+        finally:
+            over.set()
+
+    async def use(pool: ConnectionPool) -> None:
+        async with pool.aconnection() as conn:
+            await asyncio.to_thread(work, conn)
+
+    with ConnectionPool(database.dsn(), capacity=1) as pool:
+        task = asyncio.ensure_future(use(pool))
+        await asyncio.to_thread(begun.wait, 10.0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with pool.aconnection() as conn:
+            insert(conn, "next")
+            go_on.set()
+            await asyncio.to_thread(over.wait, 10.0)
+        assert pool.stats().closes == {"cancelled": 1}
+    assert database.execute("SELECT who FROM deed") == [("next",)]
+
+
+@in_loop
 async def test_coroutines_wait_in_one_line_with_threads_and_the_loop_goes_on(database: Postgres) -> None:
     with contextlib.closing(ConnectionPool(database.dsn(), capacity=2)) as pool:
         pids: set[object] = set()
