@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from . import options, upkeep
@@ -12,6 +13,9 @@ from .loops import LOOPS, LoopWaiter, OwnTask
 
 if TYPE_CHECKING:
     from .aio import AsyncPool
+
+#: In a recycler's task, and in those that its sweeps begin: what ends it.
+_ending: ContextVar[LoopWaiter | None] = ContextVar("_ending", default=None)
 
 
 class AsyncRecycler:
@@ -42,7 +46,7 @@ class AsyncRecycler:
     async def stop(self) -> None:
         """End the task, and wait for its sweep to end unless called by that very sweep."""
         self.end()
-        if self._task is not None and self._task is not asyncio.current_task():
+        if self._task is not None and self._stopping is not _ending.get():
             await asyncio.wait([self._task])
 
     def restarted(self, pool: AsyncPool[Any]) -> AsyncRecycler:
@@ -51,6 +55,7 @@ class AsyncRecycler:
 
 
 async def _sweep_for_ever(ref: weakref.ref[AsyncPool[Any]], stopping: LoopWaiter, interval: float) -> None:
+    _ending.set(stopping)
     while not await stopping.wait(interval):
         pool = ref()
         if pool is None:

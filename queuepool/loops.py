@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import weakref
 from asyncio.events import _get_running_loop  # None instead of an error where no loop runs
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -91,8 +92,9 @@ class LoopDriver:
         return await waiter.wait(seconds)
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        result = function(*args)
-        return await result if isinstance(result, Awaitable) else result
+        """What `function` returns, awaited where that is needed; a `CancelledError` of its own is an error like others."""
+        result = _called(function, args)
+        return await _awaited(function, result) if isinstance(result, Awaitable) else result
 
     async def breathe(self) -> None:
         """Let others run, in the middle of a long sweep."""
@@ -131,7 +133,7 @@ class OwnTask(LoopDriver):
         return await super().wait(waiter, seconds)
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        result = function(*args)
+        result = _called(function, args)
         if not isinstance(result, Awaitable):
             return result
         try:
@@ -139,7 +141,7 @@ class OwnTask(LoopDriver):
         except BaseException:
             _drop(result)
             raise
-        return await result
+        return await _awaited(function, result)
 
     async def _leave_place(self) -> None:
         if self._in_place:
@@ -156,3 +158,46 @@ def _drop(result: Awaitable[Any]) -> None:
     """Have no warning of a coroutine that was never awaited."""
     if isinstance(result, Coroutine):
         result.close()
+
+
+# A hook whose connection has died often ends by the CancelledError of a future that its driver cancelled. Let through,
+# that would cancel a task which nobody has cancelled: the taker's, or the recycler's.
+
+
+def _called(function: Callable[..., Any], args: Any) -> Any:
+    try:
+        return function(*args)
+    except asyncio.CancelledError as error:
+        raise _aborted(function) from error
+
+
+if sys.version_info < (3, 11):
+
+    async def _awaited(function: Callable[..., Any], result: Awaitable[Any]) -> Any:
+        # A task that was cancelled cannot be told from one that awaits what was; so two tasks, of which this one is not.
+        task = asyncio.ensure_future(result)
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.cancelled():
+            raise _aborted(function)
+        return task.result()
+
+else:
+
+    async def _awaited(function: Callable[..., Any], result: Awaitable[Any]) -> Any:
+        task: Any = asyncio.current_task()
+        requests = task.cancelling()
+        try:
+            return await result
+        except asyncio.CancelledError as error:
+            if task.cancelling() > requests:
+                raise
+            raise _aborted(function) from error
+
+
+def _aborted(function: Callable[..., Any]) -> ConnectionAbortedError:
+    name = getattr(function, "__name__", type(function).__name__)
+    return ConnectionAbortedError(f"{name} raised CancelledError, though nobody has cancelled it")

@@ -130,6 +130,26 @@ async def test_the_recycler_survives_a_sweep_that_fails_and_counts_it(caplog: py
 
 
 @in_loop
+async def test_the_recycler_survives_a_hook_that_meets_a_future_which_its_driver_cancelled() -> None:
+    clock, source = Clock(), AsyncSource()
+
+    async def close(resource: Resource) -> None:
+        source.close(resource)
+        dead = asyncio.get_running_loop().create_future()
+        dead.cancel()
+        await dead
+
+    pool = AsyncPool("pool", 1, open=source.aopen, close=close, clock=clock)
+    pool.start_recycler(0.001)
+    for number in range(1, 4):
+        await pool.prefill()
+        clock.advance(1000.0)
+        await until(lambda number=number: pool.stats().close_errors == number)  # type: ignore[misc]
+    assert pool.stats().sweep_errors == 0
+    await pool.close()
+
+
+@in_loop
 async def test_close_keeps_its_timeout_though_a_sweep_hangs() -> None:
     clock, go, source = Clock(), asyncio.Event(), AsyncSource()
 
