@@ -63,8 +63,10 @@ class Taking(Coroutine[Any, Any, H]):
             except BaseException as error:
                 if slot is not None:
                     pool._leases.pop(slot, None)
-                    pool._queue.put(slot)
-                if slot is not None or not isinstance(error, IndexError):
+                    if not isinstance(error, Exception):  # else the long way deals with it: `poll` may have raised
+                        pool._queue.put(slot)
+                        raise
+                elif not isinstance(error, IndexError):
                     raise
         flow = lending.Take(pool, LOOPS, self._timeout).run(slot, self._code, self._offset)
         del slot  # the flow's now; this frame waits for long, and must not look like a user of it

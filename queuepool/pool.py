@@ -158,8 +158,10 @@ class Pool(v1.CamelCase, BasePool[T]):
             except BaseException as error:
                 if slot is not None:
                     self._leases.pop(slot, None)
-                    self._queue.put(slot)
-                if slot is not None or not isinstance(error, IndexError):
+                    if not isinstance(error, Exception):  # else the long way deals with it: `poll` may have raised
+                        self._queue.put(slot)
+                        raise
+                elif not isinstance(error, IndexError):
                     raise
         frame = _getframe(_depth)
         return run(lending.Take(self, THREADS, timeout).run(slot, frame.f_code, frame.f_lasti))

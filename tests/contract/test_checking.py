@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 import pytest
 
@@ -136,3 +137,27 @@ async def test_a_suspect_that_proves_alive_is_lent_without_further_checks(
     assert await pool.recycle() == 1
     assert await pool.cycle_together(2) == others[::-1]
     assert [resource.history for resource in others] == [["check"], ["check"]]
+
+
+@pytest.mark.parametrize("check_after", [0.0, 60.0])
+async def test_a_poll_that_raises_although_it_must_not_costs_the_resource_and_nobody_an_error(
+    api: Api, source: Source, check_after: float
+) -> None:
+    base: Any = api.kind._functions.__mro__[1]
+
+    class Polling(base):  # type: ignore[misc]  # a Lifecycle or an AsyncLifecycle
+        def open(self) -> Any:
+            return source.open()
+
+        def close(self, resource: Any) -> None:
+            source.close(resource)
+
+        def poll(self, resource: Any) -> bool:
+            if resource is source.made[0]:
+                raise OSError("a poll must not raise")
+            return True
+
+    pool = api.pool(capacity=1, lifecycle=Polling(), check_after=check_after, timeout=0)
+    await pool.cycle()
+    assert await pool.cycle() is source.made[1]
+    assert pool.stats().closes == {"check": 1}
