@@ -148,8 +148,10 @@ class BasePool(Generic[T]):
         observer: Observer | None,
         clock: Callable[[], float],
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name must be a string with at least one character, not {name!r}")
+        if not isinstance(name, str):
+            raise options.wrong_type("name", "a string", name)
+        if not name:
+            raise ValueError("name must have at least one character")
         self.name = name
         self._capacity = options.count("capacity", capacity, least=1)
         self._overflow = options.count("overflow", overflow)
@@ -165,7 +167,7 @@ class BasePool(Generic[T]):
         self._leak_after = options.number_or_none("leak_after", leak_after)
         self._nested = options.choice("nested", nested, "new", "same", "error")
         if observer is not None and not isinstance(observer, Observer):
-            raise TypeError(f"observer must be an Observer, not {observer!r}")
+            raise options.wrong_type("observer", "an Observer", observer)
         self._observer = observer
         self._clock = options.function("clock", clock)
         self._lifecycle = self._lifecycle_of(open, close, check, reset, lifecycle)
@@ -207,7 +209,7 @@ class BasePool(Generic[T]):
                 raise TypeError(f"give either lifecycle= or functions, not both: {', '.join(functions)}")
             wanted = self._functions.__mro__[1]
             if not isinstance(lifecycle, wanted):
-                raise TypeError(f"lifecycle must be an instance of {wanted.__name__}, not {lifecycle!r}")
+                raise options.wrong_type("lifecycle", f"an instance of {wanted.__name__}", lifecycle)
             return lifecycle  # type: ignore[no-any-return]
         if open is None:
             if functions:
@@ -270,7 +272,8 @@ class BasePool(Generic[T]):
     def _adopt(self, slot: Any) -> None:
         """Take in a slot that the program made (queuepool 1.x), or say why it is none of ours."""
         if not isinstance(slot, Slot):
-            raise WrongSlot(f"{self.name}: cannot put {type(slot).__name__} objects, only slots; got {slot!r:.80}")
+            kind = type(slot).__name__
+            raise WrongSlot(f"{self.name}: cannot put {kind} objects, only slots; what acquire() gave goes to release()")
         if not hasattr(slot, "_pool"):
             raise BadResource(f"{self.name}: {type(slot).__name__}.__init__ must call super().__init__(name)")
         if slot._pool is not None:

@@ -1,4 +1,4 @@
-"""Checks of option values: each error names the option and the value, and comes at construction."""
+"""Checks of option values: each error comes at construction and names the option, and the value or, if wrong, its type."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import math
 from typing import Any
 
 
+def wrong_type(name: str, wanted: str, value: Any) -> TypeError:
+    """The error for a `value` that is not what is `wanted`. It may be a resource, or a DSN, and its repr a secret."""
+    return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
 def number(name: str, value: Any, *, least: float = 0.0) -> float:
     """`value` as a finite number of at least `least`."""
     # A bool is a number to Python and a mistake to a person.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise wrong_type(name, "a number", value)
     if not math.isfinite(value) or value < least:
         raise ValueError(f"{name} must be a finite number of at least {least:g}, not {value!r}")
     return value
@@ -23,7 +28,7 @@ def number_or_none(name: str, value: Any, *, least: float = 0.0) -> float | None
 def count(name: str, value: Any, *, least: int = 0) -> int:
     """`value` as a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise wrong_type(name, "a whole number", value)
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value!r}")
     return value
@@ -41,7 +46,7 @@ def choice(name: str, value: Any, *allowed: str) -> str:
 
 def function(name: str, value: Any) -> Any:
     if not callable(value):
-        raise TypeError(f"{name} must be callable, not {value!r}")
+        raise wrong_type(name, "callable", value)
     return value
 
 
@@ -58,4 +63,4 @@ def exception_rule(name: str, value: Any) -> Any:
         return bool(value)
     if callable(value) and not isinstance(value, type):
         return value
-    raise TypeError(f"{name} must be a bool, exception classes or a function, not {value!r}")
+    raise wrong_type(name, "a bool, exception classes or a function", value)

@@ -82,7 +82,7 @@ class Pool(v1.CamelCase, BasePool[T]):
       queue_class: `LifoSlotQueue` or `FifoSlotQueue`.
       observer: an `Observer`.
       clock: monotonic seconds, for the ages of resources.
-    Raises TypeError or ValueError that names the argument and its value.
+    Raises TypeError or ValueError that names the argument and its value, or its type if that is wrong.
     """
 
     _driver: ClassVar[Any] = THREADS

@@ -85,9 +85,9 @@ def test_functions_offer_what_they_are_given(kind: type[FunctionLifecycle[Any]])
 @pytest.mark.parametrize("kind", [FunctionLifecycle, AsyncFunctionLifecycle])
 @pytest.mark.parametrize("hook", ["close", "check", "reset"])
 def test_what_is_no_function_is_refused(kind: type[FunctionLifecycle[Any]], hook: str) -> None:
-    with pytest.raises(TypeError, match=f"{hook} must be callable, not 'x'"):
+    with pytest.raises(TypeError, match=f"{hook} must be callable, not str"):
         kind(object, **{hook: "x"})  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="open must be callable, not 'x'"):
+    with pytest.raises(TypeError, match="open must be callable, not str"):
         kind("x")  # type: ignore[arg-type]
 
 
