@@ -58,7 +58,7 @@ class Lease:
         slot = self._queuepool_slot
         object.__setattr__(self, "_queuepool_slot", None)
         pool = self._queuepool_pool
-        if slot is None:
+        if slot is None or pool._leases.get(slot) is not self._queuepool_record:  # it came back by another way
             return pool._nothing()
         return pool.put(slot) if error is None else pool._put_after(slot, error)
 
@@ -105,9 +105,13 @@ class Lease:
         if slot is None:
             return
         pool = self._queuepool_pool
-        if pool._leases.get(slot) is not self._queuepool_record:
+        record = self._queuepool_record
+        if pool._leases.get(slot) is not record:
             return
-        if reclaiming.resource_references(slot) <= reclaiming.ALONE:
+        nested = pool._nesting.get(record[2])
+        if nested is not None and nested[0] is slot and nested[1] > 1:
+            nested[1] -= 1  # its holder has taken it more than once, and goes on
+        elif reclaiming.resource_references(slot) <= reclaiming.ALONE:
             reclaiming.drop(pool, slot)
         else:
             pool._orphaned = True  # somebody holds the resource; a sweep or the next who finds no slot will look
@@ -133,9 +137,9 @@ def _has(kind: type, name: str) -> bool:
 
 
 def _delegate(name: str) -> Callable[..., Any]:
-    def method(self: Lease, *args: Any) -> Any:
+    def method(self: Lease, *args: Any, **keywords: Any) -> Any:
         resource = self.unwrap()
-        result = getattr(type(resource), name)(resource, *args)
+        result = getattr(type(resource), name)(resource, *args, **keywords)
         return self if result is resource and name in _RETURNING_SELF else result
 
     method.__name__ = name

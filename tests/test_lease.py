@@ -34,6 +34,7 @@ def lease_of(resource: Any) -> Any:
         ([], bool),
         (iter("ab"), next),
         (len, lambda lease: lease("abc")),
+        (sorted, lambda lease: lease("abc", reverse=True)),
         (7, int),
         (7, float),
         (7, complex),
@@ -136,9 +137,15 @@ def test_a_lease_whose_slot_was_put_back_otherwise_does_not_put_it_back_again() 
     lease = pool.lease()
     pool.release(lease.unwrap())
     other = pool.take(0)
+    lease.close()
+    assert pool.stats().taken == 1, "the slot is another's by now"
+    pool.release(other.resource)
+    lease = pool.lease()
+    pool.release(lease.unwrap())
+    other = pool.take(0)
     del lease
     gc.collect()
-    assert pool.stats().taken == 1, "the slot is another's by now"
+    assert pool.stats().taken == 1
     pool.put(other)
     assert_whole(pool)
 

@@ -9,7 +9,7 @@ import pytest
 from queuepool import Exhausted, NestedTake, WrongSlot
 
 from ..support import Source
-from .apis import Api
+from .apis import Api, settled
 
 
 async def test_by_default_a_second_take_gets_another_slot(api: Api, source: Source) -> None:
@@ -50,6 +50,18 @@ async def test_with_same_an_exception_closes_the_resource_only_when_the_last_let
         async with pool.got(), pool.got():
             raise KeyError
     assert resource.closed
+
+
+async def test_with_same_an_inner_lease_that_is_dropped_leaves_the_outer_its_resource(api: Api, source: Source) -> None:
+    pool = api.pool(capacity=1, open=source.open, nested="same")
+    outer = await pool.lease()
+    inner = await pool.lease()
+    assert inner.unwrap() is outer.unwrap()
+    del inner
+    assert pool.stats().taken == 1
+    outer.number  # noqa: B018  # it is no empty shell
+    await settled(outer.close())
+    assert pool.stats().taken == 0
 
 
 async def test_with_same_a_slot_that_another_puts_back_is_forgotten_by_its_taker(api: Api, source: Source) -> None:
