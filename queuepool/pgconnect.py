@@ -87,7 +87,10 @@ def _connect(arguments: _Arguments) -> connection:
         return conn
     except Exception as error:
         failure = _cleansed(error, arguments.dsn)
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure  # it refers to this frame, and this frame to those of the take
 
 
 def _check(given: Callable[[], tuple[Dsn, dict[str, Any]]]) -> None:

@@ -82,8 +82,11 @@ class ConnectionManager(ResourceManager):
         except Exception as error:
             failure = error
         vars(smtp).pop("password", None)  # smtplib keeps it, and needs it no more
-        if failure is not None:
-            raise failure.with_traceback(None)  # the frames of the failed call hold the password
+        try:
+            if failure is not None:
+                raise failure.with_traceback(None)  # the frames of the failed call hold the password
+        finally:
+            del failure  # it refers to this frame, and this frame to those of the take
 
     def close(self) -> None:
         smtp, self.resource = self.resource, None

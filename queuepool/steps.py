@@ -79,8 +79,11 @@ async def close(pool: BasePool[T], driver: Any, slot: Slot[T], reason: str) -> E
             failure = error
             pool._counters.close_errors += 1
             pool._note_failure(slot, "close", error)
-    pool._observe("closed", slot, reason)
-    return failure
+    try:
+        pool._observe("closed", slot, reason)
+        return failure
+    finally:
+        failure = None  # it refers to this frame, and this frame to the slot
 
 
 def poll(pool: BasePool[T], slot: Slot[T]) -> bool | None:

@@ -67,3 +67,31 @@ def test_a_failed_open_in_a_task_of_its_own_leaves_no_cycle_of_frames() -> None:
         assert seen() is None
 
     asyncio.run(main())
+
+
+def test_a_slot_whose_close_failed_is_found_when_its_next_user_drops_it() -> None:
+    def fail(resource: object) -> None:
+        raise OSError("close failed")
+
+    pool = Pool("pool", 1, open=Local, close=fail, max_usage_count=1)
+    with pool.take():
+        pass  # it is closed at put, and the slot stays
+    pool.take()
+    for _ in range(2):
+        pool.recycle()
+    with pool.take(0):
+        pass
+
+
+def test_a_failed_connect_leaves_no_cycle_of_frames() -> None:
+    psycopg2 = pytest.importorskip("psycopg2")
+    from queuepool.psycopg2pool import ConnectionPool
+
+    def take_in_vain(pool: Any) -> weakref.ref[Local]:
+        local = Local()
+        with contextlib.suppress(psycopg2.OperationalError):
+            pool.take(5.0)
+        return weakref.ref(local)
+
+    seen = take_in_vain(ConnectionPool("host=127.0.0.1 port=1", capacity=1, fail_fast=True))
+    wait_until(lambda: seen() is None, 1.0)
