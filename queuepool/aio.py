@@ -279,7 +279,8 @@ class AsyncPool(BasePool[T]):
         ending.resume(self)
 
     async def resize(self, capacity: int) -> None:
-        """Change the capacity. Surplus slots go at once, those out on loan when they come back. Raises ValueError."""
+        """Change the capacity. Surplus slots go at once, those out on loan when they come back, so if it grows again before,
+        there are more than `capacity` until then. Raises ValueError."""
         await self._finish(ending.resize, capacity)
 
     async def recycle_all(self) -> None:
