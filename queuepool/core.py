@@ -273,7 +273,7 @@ class BasePool(Generic[T]):
         """Take in a slot that the program made (queuepool 1.x), or say why it is none of ours."""
         if not isinstance(slot, Slot):
             kind = type(slot).__name__
-            raise WrongSlot(f"{self.name}: cannot put {kind} objects, only slots; what acquire() gave goes to release()")
+            raise WrongSlot(f"{self.name}: cannot put {kind} objects, only slots; a resource goes to release()")
         if not hasattr(slot, "_pool"):
             raise BadResource(f"{self.name}: {type(slot).__name__}.__init__ must call super().__init__(name)")
         if slot._pool is not None:

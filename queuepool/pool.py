@@ -251,12 +251,14 @@ class Pool(v1.CamelCase, BasePool[T]):
         """Sweep every `interval` seconds in a daemon thread; twice is once. It ends with the pool."""
         from .recycler import Recycler
 
-        if self._recycler is None or not self._recycler.alive:
-            self._recycler = Recycler(self, interval)
+        with self._resizing:  # any lock of the pool's own will do, so that of two threads one starts it
+            if self._recycler is None or not self._recycler.alive:
+                self._recycler = Recycler(self, interval)
 
     def stop_recycler(self) -> None:
         """End the daemon thread, waiting for its sweep to end; harmless without one."""
-        recycler, self._recycler = self._recycler, None
+        with self._resizing:
+            recycler, self._recycler = self._recycler, None
         if recycler is not None:
             recycler.stop()
 

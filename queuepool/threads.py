@@ -35,7 +35,7 @@ class ThreadWaiter(Waiter):
 
     def wait(self, seconds: float | None) -> bool:
         """Block until given something, at most `seconds`; whether it was."""
-        return self._lock.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+        return self._lock.acquire(timeout=-1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 class ThreadDriver:

@@ -190,6 +190,15 @@ def test_the_recycler_runs_on_in_the_parent_and_anew_in_the_child() -> None:
 
 
 @needs_fork
+def test_no_thread_sweeps_a_closed_pool_in_the_child() -> None:
+    pool = Pool("closed", open=object)
+    pool.start_recycler(60.0)
+    pool.close()
+    names = in_child(lambda: [thread.name for thread in threading.enumerate()])
+    assert "closed recycler" not in names
+
+
+@needs_fork
 def test_a_child_of_a_child_starts_empty_too() -> None:
     source = Source()
     pool = Pool("pool", 1, open=source.open)
@@ -244,6 +253,13 @@ def test_a_recycler_is_started_again_by_the_hook(inherited: Pool[Any]) -> None:
     assert (after.interval, after.alive) == (60.0, True)
     before.stop()
     inherited.stop_recycler()
+
+
+def test_the_recycler_of_a_closed_pool_is_not_started_again_by_the_hook(inherited: Pool[Any]) -> None:
+    inherited.start_recycler(60.0)
+    inherited.close(timeout=0)
+    forking._after_in_child()
+    assert inherited._recycler is None
 
 
 def test_a_server_that_skips_the_hooks_is_noticed_by_the_process_identifier(

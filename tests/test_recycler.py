@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from queuepool import Observer, Pool
+from queuepool import Observer, Pool, recycler
 
-from .support import Clock, Source, wait_until
+from .support import PATIENCE, Clock, Source, wait_until
 
 SOON = 0.001
 
@@ -125,20 +127,81 @@ def test_a_sweep_may_stop_the_recycler_that_runs_it() -> None:
 
 
 def test_a_pool_that_goes_away_just_as_its_recycler_wakes_ends_it() -> None:
-    from queuepool.recycler import _sweep_for_ever
+    class WokenLate:
+        """Does not say that it was released: the thread was woken by its interval at that very moment."""
 
-    class WokenLate(threading.Event):
-        """Does not say that it was set: the thread was woken by its interval at that very moment."""
-
-        def wait(self, timeout: float | None = None) -> bool:
+        def acquire(self, timeout: float) -> bool:
             return False
 
     pool = Pool("gone", open=object)
     ref = weakref.ref(pool)
     del pool
     gc.collect()
-    _sweep_for_ever(ref, WokenLate(), 60.0)
+    recycler._sweep_for_ever(ref, WokenLate(), 60.0)  # type: ignore[arg-type]
     assert ref() is None
+
+
+def test_a_pool_may_be_collected_in_the_recyclers_own_thread_as_that_begins_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`Event.set` would wait for the lock that `Event.wait` has in the same thread."""
+    pools: list[Pool[Any]] = []
+    ready = threading.Event()
+    real = threading.Lock
+
+    class Struck:
+        """A lock, where a collection strikes whoever waits for it."""
+
+        def __init__(self) -> None:
+            self.lock = real()
+            self.release = self.lock.release
+
+        def acquire(self, timeout: float = -1) -> bool:
+            if threading.current_thread().name == "collected recycler":
+                ready.wait(PATIENCE)
+                pools.clear()
+                gc.collect()
+            return self.lock.acquire(timeout=timeout)
+
+    names = {name: getattr(threading, name) for name in ("Thread", "TIMEOUT_MAX", "current_thread")}
+    monkeypatch.setattr(recycler, "threading", SimpleNamespace(Lock=Struck, **names))
+    pools.append(Pool("collected", open=object))
+    pools[0].start_recycler(60.0)
+    (thread,) = recyclers("collected")
+    ready.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_threads_that_start_the_recycler_at_once_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = threading.Barrier(4)
+
+    class Meeting(threading.Thread):
+        """Lets the others go on at the worst moment."""
+
+        def start(self) -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                starting.wait(0.1)
+            super().start()
+
+    pool = Pool("raced", open=object)
+    starters = [threading.Thread(target=pool.start_recycler, args=(60.0,)) for _ in range(4)]
+    monkeypatch.setattr(threading, "Thread", Meeting)
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    assert len(recyclers("raced")) == 1
+    pool.stop_recycler()
+    assert recyclers("raced") == []
+
+
+def test_an_interval_longer_than_a_thread_can_sleep_is_one_like_any_other() -> None:
+    pool = Pool("patient", open=object)
+    pool.start_recycler(1e300)
+    (thread,) = recyclers("patient")
+    pool.stop_recycler()
+    assert not thread.is_alive()
 
 
 def test_the_1x_name_starts_the_recycler_too() -> None:

@@ -34,6 +34,21 @@ async def test_a_take_that_may_not_wait_for_others_still_opens_a_free_slot(api: 
     await pool.put(slot)
 
 
+@pytest.mark.parametrize("timeout", [1e10, 1e300])
+async def test_a_timeout_longer_than_a_thread_can_wait_is_one_like_any_other(
+    api: Api, source: Source, timeout: float
+) -> None:
+    async def open_resource() -> Any:
+        return source.open()
+
+    pool = api.pool(capacity=1, lifecycle=lifecycle(api, open_resource), timeout=timeout)
+    async with pool.taken():
+        job = api.start(pool.cycle())
+        await api.until(lambda: pool.stats().waiting == 1)
+    assert await job.result() is source.made[0]
+    assert await pool.close(timeout) == []
+
+
 async def test_an_open_that_hangs_is_not_told_as_too_many_holders(api: Api, source: Source) -> None:
     thawed = api.event()
 
