@@ -312,8 +312,13 @@ class ConnectionPool(Pool[Connection]):
         for slot, lease, conn in running:
             # Each cancel takes its time, in which the next connection may have got another user.
             if self._leases.get(slot) is lease and _runs_query(conn):
-                conn.cancel()
-                count += 1
+                try:
+                    conn.cancel()
+                    count += 1
+                except psycopg2.Error as error:  # it was closed just now, or the server takes no more connections
+                    log.warning(
+                        "%s: a query of %s could not be cancelled: %s", self.name, slot.name, type(error).__name__
+                    )
         return count
 
     def _running(self) -> list[tuple[Slot[Connection], LeaseRecord, Connection]]:

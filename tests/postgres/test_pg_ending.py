@@ -59,6 +59,28 @@ def test_all_running_queries_are_cancelled_and_their_connections_kept(
         assert pool.stats().closes == {}
 
 
+def test_a_query_that_cannot_be_cancelled_keeps_no_other_from_it(
+    database: Postgres, executor: ThreadPoolExecutor
+) -> None:
+    refused: list[psycopg2.extensions.connection] = []
+
+    class Refusing(psycopg2.extensions.connection):
+        def cancel(self) -> None:
+            if not refused:
+                refused.append(self)
+                raise psycopg2.OperationalError("no more connections")
+            super().cancel()
+
+    pool = ConnectionPool(database.dsn(), capacity=2, connection_factory=Refusing)
+    queries = start_endless(pool, database, executor, 2)
+    assert pool.cancel_all() == 1
+    assert pool.cancel_all() == 1
+    for query in queries:
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            query.result(5)
+    pool.close()
+
+
 def test_a_query_that_began_while_others_were_cancelled_is_left_alone(
     database: Postgres, executor: ThreadPoolExecutor
 ) -> None:
