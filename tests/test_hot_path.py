@@ -140,7 +140,7 @@ def with_lease(pool: Pool[Resource]) -> Callable[[], object]:
 
 @pytest.mark.parametrize(
     ("style", "instructions", "calls"),
-    [(take_put, 135, 9), (with_take, 148, 11), (acquire_release, 168, 13), (with_get, 218, 17), (with_lease, 273, 17)],
+    [(take_put, 135, 9), (with_take, 148, 11), (acquire_release, 168, 13), (with_get, 218, 17), (with_lease, 273, 18)],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_a_cycle_executes_no_more_than_its_bound(
