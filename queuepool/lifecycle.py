@@ -9,6 +9,9 @@ from . import options
 
 T = TypeVar("T")
 
+#: Modules whose `TimeoutError` was no OSError before Python 3.11; told by name, for to import them takes longer than all of us.
+_TIMEOUTS = ("asyncio.exceptions", "concurrent.futures._base")
+
 
 class AnyLifecycle(Generic[T]):
     """What the lifecycles of threads and of asyncio share: the hooks that never block."""
@@ -26,7 +29,8 @@ class AnyLifecycle(Generic[T]):
 
     def transient(self, error: Exception) -> bool:
         """Whether an `open` that raised `error` may work in a moment, so that retrying until the deadline makes sense."""
-        return isinstance(error, OSError)
+        kind = type(error)
+        return isinstance(error, OSError) or (kind.__name__ == "TimeoutError" and kind.__module__ in _TIMEOUTS)
 
     def describe(self, error: BaseException) -> str:
         """`error` for a log or a message. Override it where the text of an error may hold a secret."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from typing import Any
 
 import pytest
@@ -96,6 +97,20 @@ def test_only_the_operating_systems_errors_are_worth_a_retry() -> None:
     assert base.transient(ConnectionRefusedError())
     assert base.transient(TimeoutError())
     assert not base.transient(ValueError("bad DSN"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.TimeoutError(),
+        concurrent.futures.TimeoutError(),
+        # As it is before Python 3.11, where it is no OSError.
+        type("TimeoutError", (Exception,), {"__module__": "asyncio.exceptions"})(),
+    ],
+)
+def test_a_timeout_of_asyncio_is_worth_a_retry_on_every_python(error: Exception) -> None:
+    assert Lifecycle[object]().transient(error)
+    assert not Lifecycle[object]().transient(type("TimeoutError", (Exception,), {})())
 
 
 def test_an_error_is_described_by_its_type_and_text() -> None:
