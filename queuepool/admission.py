@@ -11,7 +11,7 @@ class Admission:
     Shedding is CoDel's idea in the form of Facebook's thread pools (Maurer, "Fail at Scale", 2015): a line that empties
     now and then is a burst and is served whole; one that has stood for `INTERVAL` seconds is an overload, and then
     whoever has waited more than `shed_after` is refused as its turn comes, so that the next is served while its caller
-    still wants the answer.
+    still wants the answer. Without a next, nobody is.
     """
 
     #: Seconds for which the line must have stood before anyone is shed.
@@ -28,8 +28,8 @@ class Admission:
             self._standing_since = now
         return self.max_waiting is None or waiting < self.max_waiting
 
-    def sheds(self, waited: float, now: float) -> bool:
-        """Whether the waiter whose turn has come after `waited` seconds is to be refused."""
-        if self.shed_after is None or waited <= self.shed_after:
+    def sheds(self, waited: float, behind: int, now: float) -> bool:
+        """Whether the waiter whose turn has come after `waited` seconds is to be refused, for the `behind` others."""
+        if self.shed_after is None or waited <= self.shed_after or not behind:
             return False
         return now - self._standing_since > self.INTERVAL

@@ -133,7 +133,7 @@ class Take(Generic[T]):
             raise refusals.timed_out(pool, now - self.began)
         if not isinstance(item, Slot):
             raise item
-        if pool._admission.sheds(now - joined_at, now):
+        if pool._admission.sheds(now - joined_at, len(pool._line), now):
             pool._give_back(item)
             message = (
                 f"{pool.name}: overloaded, shed after {now - joined_at:.3f} s (shed_after={pool._admission.shed_after})"

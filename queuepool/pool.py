@@ -70,7 +70,8 @@ class Pool(v1.CamelCase, BasePool[T]):
       overflow: how many more may be open when all are taken; sweeps close them as demand falls.
       timeout: how long a take waits, None for ever, 0 not at all; each take may say otherwise.
       max_waiting: how many callers may wait; one more gets `TooManyWaiting`.
-      shed_after: in an overload, whoever has waited longer than this gets `Overloaded` as its turn comes (CoDel).
+      shed_after: in an overload, whoever has waited longer than this gets `Overloaded` as its turn comes, if others wait
+        behind it (CoDel).
       min_idle: how many a sweep keeps open and idle.
       jitter: each lifetime is shortened by up to this fraction of `max_open_time`, drawn once when it opens.
       check_after: `check` a resource that nobody has used for this long; 0 checks at every take. Sweeps, too, check what
