@@ -223,7 +223,9 @@ class BasePool(Generic[T]):
         lifecycle, observer = self._lifecycle, self._observer
 
         def watches(event: str) -> bool:
-            return observer is not None and getattr(type(observer), event) is not getattr(Observer, event)
+            # What a mock or the instance itself has for it is no method of this class either.
+            method = getattr(observer, event, None)
+            return observer is not None and getattr(method, "__func__", method) is not getattr(Observer, event)
 
         self._watches_taken, self._watches_given_back = watches("taken"), watches("given_back")
         self._poll = lifecycle.poll if lifecycle is not None and lifecycle.offers("poll") else None

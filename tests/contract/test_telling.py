@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -71,6 +72,19 @@ async def test_the_durations_that_an_observer_hears_are_the_clocks(api: Api, sou
     clock.advance(41.5)
     await pool.put(slot)
     assert heard == [41.5]
+
+
+async def test_an_observer_may_be_a_mock_or_have_methods_of_its_own(api: Api, source: Source) -> None:
+    mock, heard = Mock(spec=Observer), Observer()
+    heard.taken = Mock()  # type: ignore[method-assign]
+    observers: list[Any] = [mock, heard]
+    for observer in observers:
+        pool = api.pool(capacity=1, open=source.open, observer=observer)
+        assert pool._watches_given_back is (observer is mock)
+        slot = await pool.take()
+        observer.taken.assert_called_once_with(pool.pool, slot, 0.0)
+        await pool.put(slot)
+    mock.given_back.assert_called_once()
 
 
 async def test_an_observer_that_fails_disturbs_nobody(
