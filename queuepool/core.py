@@ -349,11 +349,11 @@ class BasePool(Generic[T]):
 
     def holders(self) -> list[Holder]:
         """Who holds slots now, the longest first. Any thread may ask."""
-        from .places import holder_of
+        from .places import holders_of
 
         now = self._clock()
         records = sorted(self._leases.copy().items(), key=lambda item: item[1][3])
-        return [holder_of(slot, record, now) for slot, record in records]
+        return holders_of(records, now)
 
     def stats(self) -> Stats:
         """The pool's gauges and counters now; see `Stats`. Any thread may ask."""
