@@ -292,14 +292,11 @@ class BasePool(Generic[T]):
             raise BadResource(f"{self.name}: {kind} must not define __eq__ or __hash__ (a dataclass: eq=False)")
         if self._closed:
             raise PoolClosed(f"{self.name}: the pool is closed")
-        if not self._has_room():
+        # Those that are out do not count: 1.x programs put in a new one for one that broke, and that they never put back.
+        if sum(not each.retiring and each not in self._leases for each in list(self._slots)) >= self._capacity:
             raise WrongSlot(f"{self.name}: cannot add {slot.name}, all {self._capacity} slots are there (capacity)")
         self._heed(lifecycle)
         self._join(slot)
-
-    def _has_room(self) -> bool:
-        """Whether the program may put in one more slot."""
-        return len(self._slots) < self._capacity
 
     def _forget(self, slot: Slot[T]) -> None:
         """Retire an empty slot that is in nobody's hands but the caller's."""

@@ -78,15 +78,7 @@ class CamelCase:
 
         def start_recycler(self, interval: float = 60.0) -> None: ...
 
-    @property
-    def closeOnException(self) -> Any:
-        return self.close_on_exception
-
-    @closeOnException.setter
-    def closeOnException(self, value: Any) -> None:
-        self.close_on_exception = _plain_rule(value)
-
-    if not TYPE_CHECKING:  # new programs are to call `resize`
+    else:  # new programs are to call `resize`, and their checkers to say so
 
         @property
         def capacity(self) -> int:
@@ -99,6 +91,14 @@ class CamelCase:
                 self.resize(capacity)
             else:
                 self._capacity = capacity  # by a subclass, before it calls our __init__
+
+    @property
+    def closeOnException(self) -> Any:
+        return self.close_on_exception
+
+    @closeOnException.setter
+    def closeOnException(self, value: Any) -> None:
+        self.close_on_exception = _plain_rule(value)
 
     @property
     def _recyclerThread(self) -> Thread | None:
@@ -132,10 +132,6 @@ class CamelCase:
         super()._join(slot)  # type: ignore[misc]  # Pool's next base has it
         if self._lifecycle is None:
             self._replace_one_by(slot)
-
-    def _has_room(self) -> bool:
-        # Those that are out do not count: a program may put in a new one for one that broke, and that it never puts back.
-        return sum(not slot.retiring and slot not in self._leases for slot in list(self._slots)) < self._capacity
 
     def _replace_one_by(self, new: Slot[Any]) -> None:
         """Let one that is out retire when it comes back, if there are more than `capacity` with the `new` one."""
