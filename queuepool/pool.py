@@ -15,11 +15,11 @@ from .entries import Entries, pop_own
 from .errors import WrongSlot
 from .lease import Lease, lease_of
 from .lifecycle import FunctionLifecycle, Lifecycle
+from .managers import ResourceManager
 from .slot import Slot
 from .slotqueue import FifoSlotQueue, LifoSlotQueue
 from .stats import Holder, Observer
 from .threads import THREADS, run
-from .v1 import ResourceManager
 
 if TYPE_CHECKING:
     from typing_extensions import Self

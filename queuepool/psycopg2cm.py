@@ -10,11 +10,11 @@ import psycopg2
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from . import pgsession
+from .managers import ResourceManager
 from .pgconnect import Target, hidden
 from .pgsession import Session, state_of
 from .pgsocket import is_dead, watch
 from .pgwatch import Deadline
-from .v1 import ResourceManager
 
 #: A statement, as psycopg2 takes it.
 Query = Union[str, Composable]

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from .v1 import ResourceManager
+from .managers import ResourceManager
 
 
 class ConnectionManager(ResourceManager):
