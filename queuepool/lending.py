@@ -11,6 +11,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import forking, options, reclaiming, refusals, steps
+from .apart import LEFT, popped, run_apart
 from .core import DEFAULT, BasePool
 from .errors import NestedTake, Overloaded, PoolClosed, PoolError, TooManyWaiting
 from .slot import AT_ONCE, Slot
@@ -248,50 +249,13 @@ class Take(Generic[T]):
         pool, driver = self.pool, self.driver
         if not driver.leaves(slot.lifecycle, self.deadline):
             return await step(pool, driver, slot, *args)
-        waiter, claim = driver.waiter(), [slot]
-        work = _work(pool, driver, claim, step, args, waiter)
-        self.slot = None  # the step's, which claims it as it begins
+        seconds = None if self.deadline is None else self.deadline + GRACE - time.monotonic()
+        claim, self.slot = [slot], None  # the step's, which claims it as it begins
         try:
-            driver.spawn(work, f"{pool.name} {step.__name__}")
-            seconds = driver.patience if self.deadline is None else self.deadline + GRACE - time.monotonic()
-            while not await driver.wait(waiter, seconds) and self.deadline is None:
-                pass
+            result = await run_apart(pool, driver, claim, seconds, step, *args)
         finally:
-            outcome = waiter.abandon()
-            if outcome is not None or _popped(claim) is not None:
-                self.slot = slot  # the step is over, or has not begun and never will, so the slot is this take's again
-        if outcome is None:
+            self.slot = popped(claim)
+        if result is LEFT:
             name = step.__name__.partition("_")[0]
             raise refusals.timed_out(pool, time.monotonic() - self.began, f"{name} of {slot.name} did not end")
-        result, error = outcome
-        try:
-            if error is not None:
-                raise error
-            return result
-        finally:
-            del outcome, error  # else the error refers to this frame, and this frame to the error and to the slot
-
-
-def _popped(claim: list[Slot[T]]) -> Slot[T] | None:
-    try:
-        return claim.pop()
-    except IndexError:
-        return None
-
-
-async def _work(
-    pool: BasePool[T], driver: Any, claim: list[Slot[T]], step: Callable[..., Awaitable[Any]], args: Any, waiter: Waiter
-) -> None:
-    """`step`, away from its caller: hand over the result, or, if the caller has left, put the slot back."""
-    slot = _popped(claim)
-    if slot is None:
-        return  # the caller left before this began
-    outcome: Any
-    try:
-        outcome = await step(pool, driver, slot, *args), None
-    except BaseException as error:
-        outcome = None, error
-    given = waiter.give(outcome)
-    del outcome  # its error refers to this frame
-    if not given:
-        await steps.put(pool, driver, slot)
+        return result

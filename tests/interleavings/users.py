@@ -7,6 +7,7 @@ import sys
 import weakref
 from typing import Any
 
+import queuepool.apart
 import queuepool.core
 import queuepool.ending
 import queuepool.lending
@@ -22,6 +23,7 @@ from queuepool import Exhausted, Pool, PoolClosed, Slot
 from .standins import clock, pause, sleep
 
 CORE = [
+    queuepool.apart,
     queuepool.core,
     queuepool.ending,
     queuepool.lending,
