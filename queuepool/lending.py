@@ -253,6 +253,10 @@ class Take(Generic[T]):
         claim, self.slot = [slot], None  # the step's, which claims it as it begins
         try:
             result = await run_apart(pool, driver, claim, seconds, step, *args)
+        except BaseException:
+            if claim and slot.is_open and slot.retiring:  # nobody may look into the queue of a closed pool any more
+                driver.spawn(steps.put(pool, pool._driver, claim.pop()), f"{pool.name} put")
+            raise
         finally:
             self.slot = popped(claim)
         if result is LEFT:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from queuepool import Observer, ending
 from queuepool.aio import AsyncPool
 
 from .aio import AsyncSource, CancelledAt, in_loop, quiet, until
@@ -146,6 +147,35 @@ async def test_an_open_whose_caller_is_cancelled_ends_and_goes_idle() -> None:
     assert pool.stats().idle == 1
     async with pool.get(0) as resource:
         assert resource is source.made[0]
+
+
+@in_loop
+async def test_an_open_that_ends_as_its_caller_is_cancelled_and_the_pool_has_closed_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ending, "CLOSE_GRACE", 0.0)
+    begun, go, source = asyncio.Event(), asyncio.Event(), AsyncSource()
+
+    async def slow_open() -> Any:
+        begun.set()
+        await go.wait()
+        return source.open()
+
+    class Cancelling(Observer):
+        def opened(self, pool: Any, slot: Any, seconds: float) -> None:
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    pool = AsyncPool("pool", 1, open=slow_open, close=source.aclose, observer=Cancelling())
+    task = asyncio.ensure_future(pool.take())
+    await begun.wait()
+    assert await pool.close(0) == []
+    go.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await quiet()
+    assert source.made
+    assert source.live == []
+    assert not pool.stats().slots
 
 
 @in_loop
