@@ -1,4 +1,4 @@
-"""Checks of option values: each error comes at construction and names the option, and the value or, if wrong, its type."""
+"""Checks of option values: each error comes at construction and names the option, and the value where that is no secret."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 
 def wrong_type(name: str, wanted: str, value: Any) -> TypeError:
-    """The error for a `value` that is not what is `wanted`. It may be a resource, or a DSN, and its repr a secret."""
-    return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+    """The error for a `value` that is not what is `wanted`: a number is shown, but anything else may be a resource or a DSN,
+    and its repr a secret."""
+    shown = repr(value) if isinstance(value, (int, float)) else type(value).__name__
+    return TypeError(f"{name} must be {wanted}, not {shown}")
 
 
 def number(name: str, value: Any, *, least: float = 0.0) -> float:

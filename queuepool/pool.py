@@ -83,7 +83,7 @@ class Pool(v1.CamelCase, BasePool[T]):
       queue_class: `LifoSlotQueue` or `FifoSlotQueue`.
       observer: an `Observer`.
       clock: monotonic seconds, for the ages of resources.
-    Raises TypeError or ValueError that names the argument and its value, or its type if that is wrong.
+    Raises TypeError or ValueError that names the argument and its value, where that is no secret.
     """
 
     _driver: ClassVar[Any] = THREADS
@@ -272,7 +272,8 @@ class Pool(v1.CamelCase, BasePool[T]):
         ending.resume(self)
 
     def resize(self, capacity: int) -> None:
-        """Change the capacity. Surplus slots go at once, those out on loan when they come back. Raises ValueError."""
+        """Change the capacity. Surplus slots go at once, those out on loan when they come back, so if it grows again before,
+        there are more than `capacity` until then. Raises ValueError."""
         run(ending.resize(self, THREADS, capacity))
 
     def recycle_all(self) -> None:

@@ -30,11 +30,11 @@ def test_none_passes_where_it_may() -> None:
     [
         (options.number, "5", "x must be a number, not str"),
         (options.number, None, "x must be a number, not NoneType"),
-        (options.number, True, "x must be a number, not bool"),
+        (options.number, True, "x must be a number, not True"),
         (options.number, 1j, "x must be a number, not complex"),
-        (options.count, 1.0, "x must be a whole number, not float"),
-        (options.count, False, "x must be a whole number, not bool"),
-        (options.function, 3, "x must be callable, not int"),
+        (options.count, 1.0, "x must be a whole number, not 1.0"),
+        (options.count, False, "x must be a whole number, not False"),
+        (options.function, 3, "x must be callable, not 3"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_and_not_shown_for_it_may_be_a_secret(
