@@ -11,7 +11,7 @@ from psycopg2 import extensions
 from psycopg2.extensions import connection
 
 #: What a user may change without the server being told, and last, what tells that nothing is going on.
-_NAMES = (
+_NAMES: tuple[str, ...] = (
     "autocommit", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory", "notices", "notifies",
     "string_types", "binary_types", "status", "info.transaction_status",
 )  # fmt: skip
