@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from .slot import Slot
 
 # Whatever an error's text needs is there before: a process without file descriptors can import nothing more.
-if sys.version_info >= (3, 10):
+if sys.version_info < (3, 10):
+    from dis import findlinestarts as _lines
+else:
 
     def _lines(code: CodeType) -> Iterator[tuple[int, int | None]]:
         return ((start, line) for start, _, line in code.co_lines())
-
-else:
-    from dis import findlinestarts as _lines
 
 
 def place(code: CodeType, offset: int) -> str:

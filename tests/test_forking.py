@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from queuepool import FifoSlotQueue, LifoSlotQueue, Pool, core, forking
+from queuepool import FifoSlotQueue, LifoSlotQueue, Pool, ResourceManager, core, forking
 
 from .support import Source, assert_whole, wait_until
 
@@ -114,6 +114,26 @@ def test_a_child_forked_inside_a_with_is_lent_a_resource_of_its_own(nested: Any)
     with pool.take() as held:
         assert in_child(child) == (2, False, 1, 0)
     assert_whole(pool)
+
+
+@needs_fork
+def test_a_child_forked_inside_a_with_of_a_1_x_manager_may_go_on_with_it_afterwards() -> None:
+    class Manager(ResourceManager):
+        def open(self) -> None:
+            super().open()
+            self.resource = os.getpid()
+
+    pool: Pool[Any] = Pool("pool", 1)
+    pool.put(Manager("one"))
+
+    def child() -> Any:
+        pool.put(held)
+        with pool.take(0) as slot:
+            return slot is held, slot.resource == os.getpid()
+
+    with pool.take() as held:
+        assert in_child(child) == (True, True)
+        assert held.resource == os.getpid()
 
 
 @needs_fork

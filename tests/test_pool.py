@@ -153,19 +153,6 @@ def test_an_error_in_the_middle_of_anything_keeps_the_slot(
         pass
 
 
-def test_an_interrupt_as_a_take_pops_its_slot_is_not_taken_for_an_empty_queue() -> None:
-    def interrupted() -> Any:
-        raise KeyboardInterrupt
-
-    pool = Pool("pool", 1, open=object)
-    cycle(pool)
-    pop, pool._pop = pool._pop, interrupted
-    with pytest.raises(KeyboardInterrupt):
-        pool.take()
-    pool._pop = pop
-    assert cycle(pool) is cycle(pool)
-
-
 def test_an_index_error_of_the_clock_is_not_taken_for_an_empty_queue() -> None:
     clock = FailingClock()
     clock.error = IndexError

@@ -250,3 +250,19 @@ async def test_a_slow_open_without_a_deadline_is_waited_for(api: Api, source: So
         await pool.take(0.02)  # longer than the patience, several times
     go.set()
     await pool.put(await job.result())
+
+
+async def test_an_exception_as_a_take_pops_its_slot_is_not_taken_for_an_empty_queue(api: Api, source: Source) -> None:
+    class Strike(BaseException):
+        pass
+
+    def struck() -> Any:
+        raise Strike
+
+    pool = api.pool(capacity=1, open=source.open)
+    await pool.cycle()
+    pop, pool.pool._pop = pool._pop, struck
+    with pytest.raises(Strike):
+        await pool.take()
+    pool.pool._pop = pop
+    assert await pool.cycle() is source.made[0]
