@@ -264,6 +264,15 @@ def test_the_hook_forgets_every_pools_resources_without_closing_them(inherited: 
     assert len(forking._parents) == 2, "and no finalizer closes them"
 
 
+def test_the_hook_leaves_a_1_x_manager_that_is_held_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Pool[Any] = Pool("pool", 1)
+    pool.put(ResourceManager("one"))
+    monkeypatch.setattr(core, "pools", weakref.WeakSet([pool]))
+    with pool.take():
+        forking._after_in_child()
+    assert (pool.stats().slots, pool.stats().closes) == (1, {"fork": 1})
+
+
 def test_a_recycler_is_started_again_by_the_hook(inherited: Pool[Any]) -> None:
     inherited.start_recycler(60.0)
     before: Any = inherited._recycler
