@@ -13,6 +13,7 @@ from typing import Any
 
 from . import ours, peers, server
 from .driver import Driver, Spec, need
+from .floors import bare_handover
 from .goals import Goal, at_least, at_most
 from .measure import Case, Figures, Metric, Scenario, best_time
 from .threads import MICRO, WAITS, contend, spin_pair
@@ -148,6 +149,7 @@ ADAPTERS: dict[str, Callable[[Spec], Driver]] = {
     "dbutils": dbutils,
     "cuttlepool": lambda spec: peers.cuttlepool(replace(spec, options={})),
     "generic-connection-pool": lambda spec: peers.generic_connection_pool(replace(spec, options={})),
+    "bare-handover": bare_handover,
     "bare": bare,
     "bare-psycopg": bare_psycopg,
 }
@@ -244,8 +246,8 @@ STATEMENTS = Scenario(
     measure_statements,
     limit="bare",
     drawn_too=("max",),
-    note="bare has a connection for each thread, and no pool. psycopg_pool comes with psycopg 3, whose own"
-    " speed bare-psycopg shows. SELECT 1 runs in autocommit mode: one round trip.",
+    note="bare has a connection for each thread, and no pool. bare-handover is the least that serves in order. psycopg_pool "
+    "comes with psycopg 3, whose own speed bare-psycopg shows. SELECT 1 runs in autocommit mode: one round trip.",
     goals=(
         Goal("throughput at least the best peer's", at_least(1.0, "throughput", "queuepool", *PEERS)),
         Goal(
