@@ -57,8 +57,8 @@ def _exhausted(pool: BasePool[Any], waited: float) -> Exhausted:
         parts.append(f"{busy} being checked, reset or closed")
     if holders:
         parts.append(f"oldest holder: {holders[0]}")
-        waiting = {waiter.owner for waiter in list(pool._line)}
-        if {record[2] for record in list(pool._leases.values())} <= waiting | {pool._driver.current()}:
+        waiting = {waiter.owner for waiter in pool._line.copy()}
+        if {record[2] for record in pool._leases.copy().values()} <= waiting | {pool._driver.current()}:
             parts.append('every holder waits for a second slot itself (see nested="same")')
     elif pool._lifecycle is None and not pool._slots:
         parts.append("no slot was ever put into it")

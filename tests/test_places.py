@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import sysconfig
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from queuepool import Exhausted, Pool, Slot
 from queuepool.places import holder_of, place
 
 from .support import PATIENCE
+
+looks_at_stacks = pytest.mark.skipif(
+    sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="without the GIL nobody may look at the stack of a thread"
+)
 
 
 def test_a_place_is_the_file_and_line_of_the_instruction() -> None:
@@ -80,6 +85,7 @@ def test_a_thread_that_has_not_left_the_function_that_took_is_the_holder() -> No
     assert held_by(work, pool) == "thread worker-3"
 
 
+@looks_at_stacks
 def test_a_thread_that_may_have_its_identifier_from_the_holder_is_not_accused() -> None:
     pool = Pool("orders", 1, open=object)
 
@@ -103,6 +109,7 @@ def test_where_stacks_cannot_be_looked_at_the_name_has_to_do(monkeypatch: pytest
     assert held_by(work, pool) == "thread worker-3"
 
 
+@looks_at_stacks
 def test_one_that_waits_for_a_slot_where_an_ended_thread_took_it_is_not_accused_of_having_it() -> None:
     pool = Pool("orders", 1, open=object)
     kept, errors = [], []
