@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import Exhausted, PoolTimeout, Refused, Unreachable
@@ -57,9 +58,10 @@ def _exhausted(pool: BasePool[Any], waited: float) -> Exhausted:
         parts.append(f"{busy} being checked, reset or closed")
     if holders:
         parts.append(f"oldest holder: {holders[0]}")
-        waiting = {waiter.owner for waiter in pool._line.copy()}
-        if {record[2] for record in pool._leases.copy().values()} <= waiting | {pool._driver.current()}:
-            parts.append('every holder waits for a second slot itself (see nested="same")')
+        with contextlib.suppress(RuntimeError):  # without the GIL the line may change under the copy: then no hint
+            waiting = {waiter.owner for waiter in pool._line.copy()}
+            if {record[2] for record in pool._leases.copy().values()} <= waiting | {pool._driver.current()}:
+                parts.append('every holder waits for a second slot itself (see nested="same")')
     elif pool._lifecycle is None and not pool._slots:
         parts.append("no slot was ever put into it")
     if pool._gate.last_error_text:
