@@ -48,7 +48,7 @@ class Taking(Coroutine[Any, Any, H]):
             pool._bind(loop)
         slot: Any = None
         # As in Pool.take.
-        if not pool._busy:
+        if pool._plain and not pool._line:
             try:
                 slot = pool._pop()
                 now = pool._clock()

@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, Union
 
@@ -61,7 +61,6 @@ class BasePool(Generic[T]):
     # Slots, not a dict: CPython finds the fields and methods of objects with few or no dict entries faster.
     __slots__ = (
         "_admission",
-        "_busy",
         "_by_resource",
         "_capacity",
         "_clock",
@@ -86,6 +85,7 @@ class BasePool(Generic[T]):
         "_overflow",
         "_paused",
         "_pid",
+        "_plain",
         "_poll",
         "_pop",
         "_push",
@@ -104,7 +104,6 @@ class BasePool(Generic[T]):
     )
 
     if TYPE_CHECKING:
-        _busy: Sized
         _clock: Callable[[], float]
         _line: deque[Waiter]
         _standby: deque[Waiter]
@@ -231,8 +230,8 @@ class BasePool(Generic[T]):
         self._poll = lifecycle.poll if lifecycle is not None and lifecycle.offers("poll") else None
         plain = self._nested == "new" and not self._watches_taken and not self._paused and not self._closed
         plain = plain and type(self._queue).pop_open in (LifoSlotQueue.pop_open, FifoSlotQueue.pop_open)
-        # Take goes the long way while this is not empty: somebody waits, or there is more to do than to pop a slot.
-        self._busy = self._queue.line if plain else (None,)
+        # Whether a take may do no more than to pop a slot, or to wait its turn for one.
+        self._plain = plain
         # How long after a put a slot may be lent without a second look, in seconds; after how many uses, put gives one.
         self._quiet_time = self._limits.quiet_time
         self._most_uses = self._limits.most_uses

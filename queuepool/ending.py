@@ -100,7 +100,7 @@ async def close(pool: BasePool[T], driver: Any, timeout: float | None) -> list[H
         slot.condemn("close")
         del slot  # for one that is referred to here would not count as lost or dropped below
     for line in (pool._line, pool._standby):
-        pool._queue.wake(line, PoolClosed(f"{pool.name}: the pool was closed"))
+        pool._queue.wake(line, None)
     await _drain(pool, driver, deadline)
     await _wait_until_home(pool, driver, deadline)
     left = len(pool._slots) - len(pool._leases)

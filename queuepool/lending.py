@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,13 +29,46 @@ GRACE = 0.05
 LOOKS = 200
 
 
+def admit(pool: BasePool[Any], waiter: Waiter) -> None:
+    """Raise `TooManyWaiting`, if `waiter` may not join the line."""
+    waiting, admission = len(pool._line), pool._admission
+    if not admission.admits(waiting, waiter.joined_at):
+        message = f"{pool.name}: {waiting} callers wait already (max_waiting={admission.max_waiting})"
+        raise refusals.refused(pool, TooManyWaiting(message))
+
+
+def patience(driver: Any, line: Sized, left: float | None) -> float:
+    """For how many seconds a caller in `line` who has `left` of them (None: for ever) sleeps before it looks around."""
+    seconds, longest = len(line) / LOOKS, driver.patience
+    if longest is None or seconds < longest:
+        seconds = longest
+    return seconds if left is None or seconds < left else left
+
+
+def note_wait(pool: BasePool[Any], joined_at: float, item: Item) -> float:
+    """Count how long one in the line waited for `item`, and return it. Raises `Overloaded`, and gives `item` back, if that
+    was too long."""
+    now = time.monotonic()
+    waited, admission = now - joined_at, pool._admission
+    pool._counters.waits.add(waited)
+    if item is not None and admission.sheds(waited, len(pool._line), now):
+        pool._give_back(item)
+        message = f"{pool.name}: overloaded, shed after {waited:.3f} s (shed_after={admission.shed_after})"
+        raise refusals.refused(pool, Overloaded(message))
+    return waited
+
+
 class Take(Generic[T]):
     """One take on its way: `slot` is the slot that it owns, if any, and gives back whatever happens."""
 
-    def __init__(self, pool: BasePool[T], driver: Any, timeout: float | None) -> None:
+    __slots__ = ("began", "deadline", "driver", "pool", "slot", "waited", "waiter")
+
+    def __init__(self, pool: BasePool[T], driver: Any, timeout: float | None, waiter: Waiter | None = None) -> None:
+        """`waiter` is this take's own in the pool's line, if it waits there already."""
         self.pool = pool
         self.driver = driver
-        self.began = time.monotonic()
+        self.waiter = waiter
+        self.began = time.monotonic() if waiter is None else waiter.joined_at
         timeout = pool._timeout if timeout is DEFAULT else options.number_or_none("timeout", timeout)
         self.deadline = None if timeout is None else self.began + timeout
         self.waited = 0.0
@@ -48,7 +81,7 @@ class Take(Generic[T]):
         self.slot = slot
         try:
             if pool._pid != os.getpid():
-                self.slot = None  # forget() queues every slot, this one too
+                self.slot = slot = self.waiter = None  # forget() queues every slot, this one too, and clears the line
                 forking.forget(pool)
             owner = self.driver.current()
             if pool._nested != "new":
@@ -56,13 +89,19 @@ class Take(Generic[T]):
                 # The system gives the identifier of a thread that has ended to the next.
                 if entry is not None and entry[2] is threading.current_thread():
                     return self._again(entry)
-            slot = await self._fit_slot()
+            if slot is None:
+                slot = self.slot = await self._turn()
+            now = pool._clock()
+            if now >= slot.due_at or not (pool._poll is None or steps.poll(pool, slot)):
+                slot = None  # a frame that waits must not look like a user of it
+                slot = await self._fit_slot()
+                now = pool._clock()
             if pool._closed:  # while it was looked at or opened, so that nobody else will see to it
                 self.slot = None
                 await steps.put(pool, self.driver, slot)
                 raise PoolClosed(f"{pool.name}: the pool was closed")
             slot.use_count += 1
-            pool._leases[slot] = (code, offset, owner, pool._clock())
+            pool._leases[slot] = (code, offset, owner, now)
         except BaseException:
             self._let_go()
             raise
@@ -96,7 +135,7 @@ class Take(Generic[T]):
     async def _fit_slot(self) -> Slot[T]:
         while True:
             if self.slot is None:
-                self.slot = await self._queued_slot()
+                self.slot = await self._turn()
             slot = self.slot
             if slot.is_open and await self._is_fit(slot):
                 return slot
@@ -112,77 +151,65 @@ class Take(Generic[T]):
 
     # --- waiting for a slot
 
-    async def _queued_slot(self) -> Slot[T]:
-        pool, queue = self.pool, self.pool._queue
-        if pool._closed:
-            raise PoolClosed(f"{pool.name}: the pool is closed")
-        slot: Slot[T] | None = queue.get_now()
-        if slot is None and pool._orphaned:
-            reclaiming.heal(pool)
-            slot = queue.get_now()
-        if slot is not None:
-            return slot
-        waiting, joined_at = len(pool._line), time.monotonic()
-        if not pool._admission.admits(waiting, joined_at):
-            message = f"{pool.name}: {waiting} callers wait already (max_waiting={pool._admission.max_waiting})"
-            raise refusals.refused(pool, TooManyWaiting(message))
+    async def _turn(self) -> Slot[T]:
+        """A slot, when it is this take's turn."""
+        pool = self.pool
+        if self.waiter is None:
+            if pool._closed:
+                raise PoolClosed(f"{pool.name}: the pool is closed")
+            slot: Slot[T] | None = pool._queue.get_now()
+            if slot is None and pool._orphaned:
+                reclaiming.heal(pool)
+                slot = pool._queue.get_now()
+            if slot is not None:
+                return slot
+        joined_at = time.monotonic() if self.waiter is None else self.waiter.joined_at
         item = await self._wait(pool._line, self.deadline)
-        now = time.monotonic()
-        self.waited += now - joined_at
-        pool._counters.waits.add(now - joined_at)
+        self.waited += note_wait(pool, joined_at, item)
+        if item is None and pool._closed:
+            raise PoolClosed(f"{pool.name}: the pool is closed")
         if item is None:
-            raise refusals.timed_out(pool, now - self.began)
-        if not isinstance(item, Slot):
-            raise item
-        if pool._admission.sheds(now - joined_at, len(pool._line), now):
-            pool._give_back(item)
-            message = (
-                f"{pool.name}: overloaded, shed after {now - joined_at:.3f} s (shed_after={pool._admission.shed_after})"
-            )
-            raise refusals.refused(pool, Overloaded(message))
+            raise refusals.timed_out(pool, time.monotonic() - self.began)
         return item
 
     async def _wait(self, line: deque[Waiter], until: float | None) -> Item:
         """What this caller, waiting in `line`, is given; None if nothing was by `until`."""
         pool, driver, queue = self.pool, self.driver, self.pool._queue
-        waiter = driver.waiter()
+        waiter, joins = self.waiter or driver.waiter(), self.waiter is None
         try:
-            queue.join_line(waiter, line)
-            if pool._closed:  # perhaps only after the look of `_queued_slot`, and after those who waited were told
-                raise PoolClosed(f"{pool.name}: the pool is closed")
-            while True:
-                # Whoever waits looks around now and then, but a long line together no more often than so.
-                patience = driver.patience and max(driver.patience, len(line) / LOOKS)
-                seconds = patience if until is None else min(patience, until - time.monotonic())
-                if await driver.wait(waiter, seconds):
-                    return self._given(waiter.accept())
+            if joins:
+                if line is pool._line:
+                    admit(pool, waiter)
+                queue.join_line(waiter, line)
+            while not pool._closed:  # else perhaps those who waited had been told before this one joined them
+                if await driver.wait(
+                    waiter, patience(driver, line, None if until is None else until - time.monotonic())
+                ):
+                    return waiter.accept()
                 # A last look for what may have been lost, before giving up, and now and then.
                 reclaiming.heal(pool)
                 queue.serve()  # an exception may have struck a putter before it looked at the line
                 if until is not None and time.monotonic() >= until:
-                    return self._given(queue.leave(waiter, line))
+                    return queue.leave(waiter, line)
                 if queue.is_stranded(waiter, line):
                     item = queue.leave(waiter, line)
                     if item is not None:
-                        return self._given(item)
+                        return item
                     ticket, waiter = waiter.ticket, driver.waiter()
                     waiter.ticket = ticket
                     queue.join_line(waiter, line, front=True)
+            return queue.leave(waiter, line)
         except BaseException:
             queue.give_up(waiter, line)
             raise
-
-    def _given(self, item: Item) -> Item:
-        # One error object is given to all waiters; each raises its own, lest their tracebacks mingle.
-        return type(item)(*item.args) if isinstance(item, BaseException) else item
+        finally:
+            self.waiter = None
 
     # --- looking at an open slot
 
     async def _is_fit(self, slot: Slot[T]) -> bool:
         """Whether the open `slot`, ours, may be lent; if not it is empty after, or no longer ours."""
         pool = self.pool
-        if pool._clock() < slot.due_at and (pool._poll is None or steps.poll(pool, slot)):
-            return True  # as on the short way, which those who wait do not take
         if slot.dropped is not None:
             await self._leaving(slot, steps.settle)
         if not slot.is_open:
@@ -237,8 +264,6 @@ class Take(Generic[T]):
                 waiting_since = waiting_since or now
                 until = now + wait if self.deadline is None else min(now + wait, self.deadline)
                 item = await self._wait(pool._standby, until)
-                if isinstance(item, BaseException):
-                    raise item
                 if item is not None:
                     return item
             if self.deadline is not None and time.monotonic() >= self.deadline:

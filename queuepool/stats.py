@@ -98,7 +98,8 @@ class Recorder:
     def add(self, seconds: float) -> None:
         self._counts[bisect_left(BUCKETS, seconds)] += 1
         self._total += seconds
-        self._longest = max(self._longest, seconds)
+        if seconds > self._longest:
+            self._longest = seconds
 
     def snapshot(self) -> Histogram:
         return Histogram(BUCKETS, tuple(self._counts), self._total, self._longest)

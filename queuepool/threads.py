@@ -17,6 +17,9 @@ from .slotqueue import Waiter
 
 R = TypeVar("R")
 
+#: The longest time in seconds that a lock can be waited for at once.
+_LONGEST = threading.TIMEOUT_MAX
+
 _log = logging.getLogger("queuepool")
 
 
@@ -35,7 +38,10 @@ class ThreadWaiter(Waiter):
 
     def wait(self, seconds: float | None) -> bool:
         """Block until given something, at most `seconds`; whether it was."""
-        return self._lock.acquire(timeout=-1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+        if seconds is None:
+            return self._lock.acquire()
+        # On the way of every take that waits: `min` and `max` would take longer than all the rest of this.
+        return self._lock.acquire(True, 0.0 if seconds < 0.0 else seconds if seconds < _LONGEST else _LONGEST)
 
 
 class ThreadDriver:
@@ -54,7 +60,7 @@ class ThreadDriver:
         """Whether a step of `lifecycle` must be run in such a way that its caller can leave before it ends."""
         return lifecycle.may_hang and deadline is not None
 
-    async def wait(self, waiter: ThreadWaiter, seconds: float) -> bool:
+    async def wait(self, waiter: ThreadWaiter, seconds: float | None) -> bool:
         return waiter.wait(seconds)
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -18,6 +18,7 @@ import pytest
 
 import queuepool
 from queuepool import AsyncPool, FifoSlotQueue, LifoSlotQueue, Observer, Pool
+from queuepool.threads import ThreadWaiter
 
 PACKAGE = os.path.dirname(queuepool.__file__)
 #: Before the counting, for what is imported, cached or specialised at the first calls.
@@ -140,7 +141,7 @@ def with_lease(pool: Pool[Resource]) -> Callable[[], object]:
 
 @pytest.mark.parametrize(
     ("style", "instructions", "calls"),
-    [(take_put, 135, 9), (with_take, 148, 11), (acquire_release, 168, 13), (with_get, 218, 17), (with_lease, 273, 18)],
+    [(take_put, 140, 9), (with_take, 153, 11), (acquire_release, 173, 13), (with_get, 223, 17), (with_lease, 278, 18)],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_a_cycle_executes_no_more_than_its_bound(
@@ -150,6 +151,27 @@ def test_a_cycle_executes_no_more_than_its_bound(
         cost = cost_of(style(pool))
     assert 0 < cost.instructions <= instructions
     assert 0 < cost.calls <= calls
+
+
+def test_a_take_that_waits_executes_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy pool most takes do, and what one does here all the others wait for."""
+    pool = Pool("line", 1, timeout=30.0, open=Resource, max_usage_count=None)
+    held = [pool.take()]
+
+    def served_as_it_falls_asleep(waiter: ThreadWaiter, seconds: float) -> bool:
+        pool._line.popleft()
+        pool.put(held.pop())
+        return True
+
+    def wait_and_put() -> None:
+        pool._line.append(ThreadWaiter())  # for whoever finds the line empty goes another way
+        held.append(pool.take())
+
+    monkeypatch.setattr(ThreadWaiter, "wait", served_as_it_falls_asleep)
+    cost = cost_of(wait_and_put)
+    assert pool.stats().waits.count > WARM_UP
+    assert 0 < cost.instructions <= 561
+    assert 0 < cost.calls <= 47
 
 
 class Watching(Observer):

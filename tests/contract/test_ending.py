@@ -208,7 +208,7 @@ async def test_close_tells_those_who_wait_at_once(api: Api, source: Source) -> N
     await pool.close(0)
     errors = []
     for job in jobs:
-        with pytest.raises(PoolClosed, match="orders: the pool was closed") as caught:
+        with pytest.raises(PoolClosed, match="orders: the pool is closed") as caught:
             await job.result()
         errors.append(caught.value)
     assert len({id(error) for error in errors}) == 3, "each has its own error, lest their tracebacks mingle"
