@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .core import LeaseRecord, log
+from .outage import Gate
 from .places import holder_of
 from .slot import AT_ONCE, Slot
 
@@ -38,6 +39,7 @@ class _Tables:
         self._leases: dict[Slot[Any], Any] = {}
         self._by_resource: dict[int, Slot[Any]] = {}
         self._nesting: dict[object, list[Any]] = {}
+        self._gate = Gate(1)
 
 
 def _spare_references(tables: Any, slot: Slot[Any]) -> int:
@@ -50,13 +52,15 @@ def _spare_references(tables: Any, slot: Slot[Any]) -> int:
         return sys.maxsize
     lease, resource = tables._leases.get(slot), slot.resource
     listed = tables._by_resource.get(id(resource)) is slot
-    known = (lease is not None) + listed + sum(entry[0] is slot for entry in list(tables._nesting.values()))
+    opening = slot in tables._gate.opening
+    known = (lease is not None) + listed + opening + sum(entry[0] is slot for entry in list(tables._nesting.values()))
     spare: int = _getrefcount(slot) - known
     unchanged = (
         slot in tables._slots
         and tables._leases.get(slot) is lease
         and slot.resource is resource
         and (tables._by_resource.get(id(resource)) is slot) is listed
+        and (slot in tables._gate.opening) is opening
     )
     return spare if unchanged else sys.maxsize
 

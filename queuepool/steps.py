@@ -64,6 +64,7 @@ async def close(pool: BasePool[T], driver: Any, slot: Slot[T], reason: str) -> E
     """Close the resource of the open `slot`. Returns what `close` raised, logged and counted."""
     if reason == "check" and not slot.suspect:
         suspect_all(pool)
+    slot.condemn(reason)  # an exception may strike before it is closed: then whoever has it next closes it
     pool._by_resource.pop(id(slot.resource), None)
     pool._counters.past_uses += slot.use_count
     pool._counters.closes[reason] += 1

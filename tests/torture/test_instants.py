@@ -96,3 +96,35 @@ def test_a_take_that_joins_the_line_as_the_pool_closes_is_told(monkeypatch: pyte
     monkeypatch.setattr(pool._queue, "get_now", closes_meanwhile)
     with pytest.raises(PoolClosed):
         pool.take(PATIENCE)
+
+
+class Struck(dict[Any, Any]):
+    """An exception strikes the first who takes something out of here."""
+
+    armed = True
+
+    def pop(self, *args: Any) -> Any:
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+        return super().pop(*args)
+
+
+def test_a_close_that_was_struck_before_it_began_is_made_good() -> None:
+    closed: list[object] = []
+    pool: Pool[object] = Pool("pool", 1, open=object, close=closed.append)
+    pool.prefill()
+    pool._by_resource = Struck(pool._by_resource)
+    with pytest.raises(KeyboardInterrupt), pool.take():
+        raise ZeroDivisionError
+    pool.recycle()
+    assert len(closed) == 1
+    assert_whole(pool)
+
+
+def test_a_slot_that_was_lost_as_it_opened_is_back_after_a_sweep() -> None:
+    pool: Pool[object] = Pool("pool", 1, open=object)
+    pool._gate.opening[pool._queue.pop_empty()] = 0.0  # type: ignore[index]  # and nobody has it
+    pool.recycle()
+    assert_whole(pool)
+    pool.put(pool.take(PATIENCE))
