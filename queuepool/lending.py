@@ -39,9 +39,9 @@ def admit(pool: BasePool[Any], waiter: Waiter) -> None:
 
 def patience(driver: Any, line: Sized, left: float | None) -> float:
     """For how many seconds a caller in `line` who has `left` of them (None: for ever) sleeps before it looks around."""
-    seconds, longest = len(line) / LOOKS, driver.patience
-    if longest is None or seconds < longest:
-        seconds = longest
+    seconds: float = driver.patience
+    if seconds < len(line) / LOOKS:
+        seconds = len(line) / LOOKS
     return seconds if left is None or seconds < left else left
 
 
