@@ -12,12 +12,13 @@ from . import lending, options
 from .core import DEFAULT
 from .entries import Entries, pop_own
 from .lease import Lease, lease_of
-from .loops import LOOPS
+from .loops import LOOPS, LoopWaiter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .aio import AsyncPool
+    from .slot import Slot
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -47,15 +48,20 @@ class Taking(Coroutine[Any, Any, H]):
         if loop is not pool._loop:
             pool._bind(loop)
         slot: Any = None
+        waiter = None
         # As in Pool.take.
-        if pool._plain and not pool._line:
+        if pool._plain:
             try:
-                slot = pool._pop()
+                owner = ref(current_task(loop))
+                hash(owner)  # see LoopDriver.current
+                if pool._line:
+                    waiter = LoopWaiter(owner)
+                    slot = yield from self._turn(waiter)
+                else:
+                    slot = pool._pop()
                 now = pool._clock()
                 if now < slot.due_at and (pool._poll is None or pool._poll(slot.resource)):
                     slot.use_count += 1
-                    owner = ref(current_task(loop))
-                    hash(owner)  # see LoopDriver.current
                     lease = (self._code, self._offset, owner, now)
                     pool._leases[slot] = lease
                     self._held.append((slot, lease))
@@ -68,11 +74,28 @@ class Taking(Coroutine[Any, Any, H]):
                         raise
                 elif not isinstance(error, IndexError):
                     raise
-        flow = lending.Take(pool, LOOPS, self._timeout).run(slot, self._code, self._offset)
+        flow = lending.Take(pool, LOOPS, self._timeout, waiter).run(slot, self._code, self._offset)
         del slot  # the flow's now; this frame waits for long, and must not look like a user of it
         slot = yield from flow.__await__()
         self._held.append((slot, pool._leases[slot]))
         return slot  # type: ignore[no-any-return]
+
+    def _turn(self, waiter: LoopWaiter) -> Generator[Any, Any, Slot[Any]]:
+        """As Pool._turn."""
+        pool = self._pool
+        queue, line = pool._queue, pool._line
+        try:
+            lending.admit(pool, waiter)
+            queue.join_line(waiter, line)
+            seconds = lending.patience(LOOPS, line, pool._timeout if self._timeout is DEFAULT else self._timeout)
+            item = waiter.accept() if not pool._closed and (yield from waiter.waiting(seconds)) else None
+        except BaseException:
+            queue.give_up(waiter, line)
+            raise
+        if item is None:
+            raise IndexError
+        lending.note_wait(pool, waiter.joined_at, item)
+        return item
 
     def __aenter__(self) -> Self:
         return self

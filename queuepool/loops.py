@@ -26,6 +26,10 @@ _log = logging.getLogger("queuepool")
 _background: set[asyncio.Task[Any]] = set()
 
 
+#: Of each loop, by the second: see LoopWaiter.wait.
+_seconds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, set[LoopWaiter]]] = weakref.WeakKeyDictionary()
+
+
 class LoopWaiter(Waiter):
     """Waits by a future of the running loop."""
 
@@ -55,18 +59,60 @@ class LoopWaiter(Waiter):
         if self._future is not None and not self._future.done():
             self._future.set_result(woken)
 
-    async def wait(self, seconds: float | None) -> bool:
-        """Wait until given something, at most `seconds`; whether it was."""
-        self._future = self._loop.create_future()
+    def waiting(self, seconds: float | None) -> Generator[Any, Any, bool]:
+        """Wait until given something, at most `seconds`; whether it was. For `yield from`; `wait` is for `await`."""
+        loop = self._loop
+        future = self._future = loop.create_future()
         if self._items:  # the future first, then the look: a signal handler may give in between
             return True
         if seconds is None:
-            return await self._future
-        timer = self._loop.call_later(max(0.0, seconds), self._resolve, False)
+            yield from future
+            return True
+        # Nearly all are woken long before, so the loop has one timer for all whose time is up in the same second. Who still
+        # waits as that second begins has a timer alone.
+        until = loop.time() + seconds
+        if seconds >= 1.0:
+            sleepers = _sleepers(loop, int(until))
+            sleepers.add(self)
+            try:
+                if (yield from future):
+                    return True
+            finally:
+                sleepers.discard(self)
+            future = self._future = loop.create_future()
+            if self._items:
+                return True
+        timer = loop.call_at(until, self._resolve, False)
         try:
-            return await self._future
+            woken: bool = yield from future
+            return woken
         finally:
             timer.cancel()
+
+    wait = coroutine(waiting)
+
+
+def _sleepers(loop: asyncio.AbstractEventLoop, second: int) -> set[LoopWaiter]:
+    """Those that `loop` wakes as `second` begins, by its clock."""
+    seconds = _seconds.get(loop)
+    if seconds is None:
+        seconds = _seconds[loop] = {}
+    sleepers = seconds.get(second)
+    if sleepers is None:
+        sleepers = seconds[second] = set()
+        loop.call_at(second, _wake_sleepers, loop, second)
+    return sleepers
+
+
+def _wake_sleepers(loop: asyncio.AbstractEventLoop, second: int) -> None:
+    seconds = _seconds[loop]
+    try:
+        for waiter in seconds[second]:
+            waiter._resolve(False)
+        del seconds[second]
+    except BaseException:  # of a signal handler
+        loop.call_soon(_wake_sleepers, loop, second)
+        raise
 
 
 class LoopDriver:

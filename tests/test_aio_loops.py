@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
 import pytest
 
-from queuepool import Slot, WrongLoop, loops
+from queuepool import Exhausted, Slot, WrongLoop, loops
 from queuepool.aio import AsyncPool
 
 from .aio import AsyncSource, in_loop, quiet, run_in, until
@@ -242,3 +243,70 @@ def test_a_loop_that_ends_before_a_reset_begins_leaves_its_resource_to_be_closed
     assert_whole(pool)
     (slot,) = pool._slots
     assert slot.condemned == "reset"
+
+
+@in_loop
+async def test_those_who_wait_share_a_timer_and_each_is_told_at_its_own_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, timers = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+
+    def counted(when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(when)
+        return call_at(when, *args, **options)
+
+    pool = AsyncPool("pool", 1, open=AsyncSource().aopen)
+    slot = await pool.take()
+
+    async def refused(timeout: float) -> float:
+        began = time.monotonic()
+        with pytest.raises(Exhausted):
+            await pool.take(timeout)
+        return time.monotonic() - began - timeout
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    tasks = [asyncio.ensure_future(refused(1.0 + each / 100)) for each in range(30)]
+    await until(lambda: pool.stats().waiting == 30)
+    assert len(timers) <= 2  # if meanwhile a second began
+    late = await asyncio.gather(*tasks)
+    assert min(late) >= 0.0
+    assert max(late) < 0.1
+    await pool.put(slot)
+    assert_whole(pool)
+
+
+@in_loop
+async def test_a_slot_given_as_a_waiter_wakes_to_look_around_is_taken() -> None:
+    pool = AsyncPool("pool", 1, open=AsyncSource().aopen)
+    slot = await pool.take()
+    waiting = asyncio.ensure_future(pool.take(5.0))
+    await until(lambda: pool.stats().waiting)
+    waiter: Any = pool._line[0]
+    waiter._resolve(False)
+    pool.put(slot)
+    assert await waiting is slot
+    await pool.put(slot)
+
+
+def test_a_signal_in_the_middle_of_waking_those_whose_time_is_up_strands_none_of_them() -> None:
+    class Struck(loops.LoopWaiter):
+        __slots__ = ("times",)
+
+        def _resolve(self, woken: bool) -> None:
+            self.times = getattr(self, "times", 0) + 1
+            if self.times == 1:
+                raise KeyboardInterrupt
+            super()._resolve(woken)
+
+    async def wait() -> list[bool]:
+        waiters = [Struck() for _ in range(3)]
+        return await asyncio.gather(*(waiter.wait(1.0) for waiter in waiters))
+
+    loop = asyncio.new_event_loop()
+    flow = loop.create_task(wait())
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(flow)
+    assert loop.run_until_complete(flow) == [False] * 3
+    loop.close()

@@ -18,6 +18,7 @@ import pytest
 
 import queuepool
 from queuepool import AsyncPool, FifoSlotQueue, LifoSlotQueue, Observer, Pool
+from queuepool.loops import LoopWaiter
 from queuepool.threads import ThreadWaiter
 
 PACKAGE = os.path.dirname(queuepool.__file__)
@@ -239,3 +240,29 @@ def test_an_async_cycle_executes_no_more_than_its_bound() -> None:
     cost = asyncio.run(main())
     assert 0 < cost.instructions <= 186
     assert 0 < cost.calls <= 15
+
+
+def test_an_async_take_that_waits_executes_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Cost:
+        pool: AsyncPool[Resource] = AsyncPool("hot", 1, timeout=30.0, open=Resource, max_usage_count=None)
+        held = [await pool.take()]
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 1_000.5)  # a second that begins costs a timer
+
+        def wait_and_put() -> None:
+            pool._line.append(LoopWaiter())  # for whoever finds the line empty goes another way
+            taking = pool.take()
+            taking.send(None)
+            pool._line.popleft()
+            pool.put(held.pop())
+            try:
+                taking.send(None)
+            except StopIteration as stop:
+                held.append(stop.value)
+
+        cost = cost_of(wait_and_put)
+        assert pool.stats().waits.count > WARM_UP
+        return cost
+
+    cost = asyncio.run(main())
+    assert 0 < cost.instructions <= 753
+    assert 0 < cost.calls <= 66
