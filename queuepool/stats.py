@@ -1,10 +1,8 @@
 """What a pool tells about itself: a snapshot, histograms, holders, and an observer's events."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from .core import BasePool
@@ -14,7 +12,8 @@ if TYPE_CHECKING:
 BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-# Named tuples, not dataclasses: the import of `dataclasses`, and making these there, took as long as all the rest of us.
+# Named tuples, not dataclasses, and with types that are no strings (hence without the usual import from __future__): each
+# would take as long at import as all the rest of us.
 class Histogram(NamedTuple):
     """How often a duration fell into each bucket: `counts[i]` were at most `bounds[i]` seconds, the last one more."""
 
@@ -81,7 +80,7 @@ class Stats(NamedTuple):
     reclaimed: int
     sweep_errors: int
     observer_errors: int
-    last_open_error: str | None
+    last_open_error: Optional[str]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as dicts and lists, the histograms included: what `json.dumps` takes."""
@@ -115,7 +114,7 @@ class Counters:
         self.timeouts = self.refused = self.reclaimed = self.past_uses = 0
 
 
-def snapshot(pool: BasePool[Any]) -> Stats:
+def snapshot(pool: "BasePool[Any]") -> Stats:
     """`BasePool.stats`."""
     counters = pool._counters
     slots = list(pool._slots)
@@ -155,26 +154,26 @@ class Observer:
     raises is logged and counted, and disturbs nobody. Overriding `taken` or `given_back` costs each take or put a call.
     """
 
-    def taken(self, pool: BasePool[Any], slot: Slot[Any], waited: float) -> None:
+    def taken(self, pool: "BasePool[Any]", slot: "Slot[Any]", waited: float) -> None:
         """A slot was lent, after `waited` seconds in the line (0.0 without)."""
 
-    def given_back(self, pool: BasePool[Any], slot: Slot[Any], held: float) -> None:
+    def given_back(self, pool: "BasePool[Any]", slot: "Slot[Any]", held: float) -> None:
         """A slot came back after `held` seconds; it is not yet reset."""
 
-    def opened(self, pool: BasePool[Any], slot: Slot[Any], seconds: float) -> None:
+    def opened(self, pool: "BasePool[Any]", slot: "Slot[Any]", seconds: float) -> None:
         """A resource opened, which took `seconds`."""
 
-    def closed(self, pool: BasePool[Any], slot: Slot[Any], reason: str) -> None:
+    def closed(self, pool: "BasePool[Any]", slot: "Slot[Any]", reason: str) -> None:
         """A resource was closed: `reason` names the limit, or "exception", "check", "reset", "asked", ..."""
 
-    def failed(self, pool: BasePool[Any], step: str, error: BaseException) -> None:
+    def failed(self, pool: "BasePool[Any]", step: str, error: BaseException) -> None:
         """`step` ("open", "check", "close", "reset" or "sweep") raised `error`."""
 
-    def refused(self, pool: BasePool[Any], error: Exception) -> None:
+    def refused(self, pool: "BasePool[Any]", error: Exception) -> None:
         """A take ends with `error`: a timeout, or a refusal to wait."""
 
-    def held_long(self, pool: BasePool[Any], holder: Holder) -> None:
+    def held_long(self, pool: "BasePool[Any]", holder: Holder) -> None:
         """A slot has been out for more than `leak_after` seconds; told once for each lease."""
 
-    def reclaimed(self, pool: BasePool[Any], slot: Slot[Any], holder: Holder | None) -> None:
+    def reclaimed(self, pool: "BasePool[Any]", slot: "Slot[Any]", holder: Optional[Holder]) -> None:
         """A slot that nobody could have put back any more came back by itself."""
