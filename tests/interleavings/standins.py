@@ -40,7 +40,8 @@ class Lock:
 
     def _acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         scheduler.before()
-        if self._held and not (blocking and scheduler.block(self._free, None if timeout < 0 else timeout)):
+        patience = timeout if 0 <= timeout < threading.TIMEOUT_MAX else None
+        if self._held and not (blocking and scheduler.block(self._free, patience)):
             return False
         self._held = True
         return True

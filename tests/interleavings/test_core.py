@@ -30,7 +30,7 @@ def _no_logs() -> Iterator[None]:
 @pytest.fixture
 def _endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter does not look by itself, so that a lost wake-up is a deadlock."""
-    monkeypatch.setattr(ThreadDriver, "patience", None)
+    monkeypatch.setattr(ThreadDriver, "patience", float("inf"))
 
 
 @pytest.mark.usefixtures("_endless_patience")
