@@ -10,6 +10,7 @@ cursor that holds its connection keeps it.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ PAUSE = 20
 BREATH = 256
 
 _getrefcount = getattr(sys, "getrefcount", None)  # not every Python counts references; there this heals nothing
+
+#: Free-threaded builds leave the last reference that a thread drops to the thread that made the object, which drops it
+#: when it runs again. If that sleeps for ever, a collection does it.
+_DELAYED = "t" in getattr(sys, "abiflags", "")
 
 
 class _Tables:
@@ -101,7 +106,16 @@ def heal(pool: BasePool[Any]) -> int:
 def reclaim(pool: BasePool[Any]) -> int:
     """Put back every slot that nobody else could; return how many. Waits for nothing."""
     pool._orphaned = False
-    found = looked_at = 0
+    found, unsure = _search(pool)
+    if unsure and not found and not pool._queue.qsize():
+        gc.collect()
+        found, _ = _search(pool)
+    return found
+
+
+def _search(pool: BasePool[Any]) -> tuple[int, bool]:
+    """How many slots were put back, and whether there may be others, whose counts are one too high."""
+    found, looked_at, unsure = 0, 0, False
     for slot in list(pool._slots):
         looked_at += 1  # noqa: SIM113 - enumerate() would hold on to the slot
         if not looked_at % BREATH:
@@ -113,7 +127,9 @@ def reclaim(pool: BasePool[Any]) -> int:
             and _spare_references(pool, slot) <= _NOBODY
         ):
             found += _reclaim_slot(pool, slot)
-    return found
+        elif _DELAYED and slot not in pool._leases and _spare_references(pool, slot) == _NOBODY + 1:
+            unsure = True
+    return found, unsure
 
 
 def _reclaim_slot(pool: BasePool[Any], slot: Slot[Any]) -> int:

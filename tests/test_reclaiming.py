@@ -135,3 +135,38 @@ def test_a_lost_slot_that_was_to_retire_goes_for_good() -> None:
     reclaiming.reclaim(pool)
     assert pool.stats().slots == 1
     assert_whole(pool)
+
+
+def test_a_slot_lost_by_one_thread_is_found_though_the_one_that_made_it_sleeps() -> None:
+    pool = pool_of(1)  # made here, so that a free-threaded build leaves the last reference to this thread
+    served: list[Any] = []
+
+    def lose_and_take() -> None:
+        pool._queue.pop_any()
+        with pool.take(10.0) as slot:
+            served.append(slot.resource)
+
+    thread = threading.Thread(target=lose_and_take)
+    thread.start()
+    thread.join()
+    assert served
+    assert_whole(pool)
+
+
+def test_where_counts_may_be_one_too_high_an_exhausted_pool_looks_again_after_a_collection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collections: list[None] = []
+    monkeypatch.setattr(reclaiming, "_DELAYED", True)
+    monkeypatch.setattr("queuepool.reclaiming.gc.collect", lambda: collections.append(None))
+    pool = pool_of(1)
+    assert reclaiming.reclaim(pool) == 0
+    assert not collections  # it has a slot to lend
+    owned = pool._queue.pop_any()
+    assert reclaiming.reclaim(pool) == 0
+    assert len(collections) == 1
+    del owned
+    assert reclaiming.reclaim(pool) == 1
+    with pool.take():
+        reclaiming.reclaim(pool)
+    assert len(collections) == 1  # who holds the slot is known

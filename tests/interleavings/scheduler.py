@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .worker import Task, Teardown, Worker, raise_if_any
 RUN, EXPIRE, INTERRUPT = "goes on", "times out", "is interrupted"
 PATIENCE = 60.0  # real seconds without an end after which a run counts as an endless loop
 MAX_STEPS = 20_000  # points after which it does
+FREE_THREADED = "t" in getattr(sys, "abiflags", "")
 
 
 class Scheduler:
@@ -54,7 +56,7 @@ class Scheduler:
         self.steps = 0
         self.failure: Optional[str] = None
         self.error: Optional[BaseException] = None
-        self.now = 1000.0
+        self.now = self._collected_at = 1000.0
         self.live: list[Task] = []
         self.ending = False
         self.interruptible = interrupts > 0
@@ -242,6 +244,9 @@ class Scheduler:
         task.interrupted = action is INTERRUPT
         if task.expired:
             self.now = max(self.now, task.deadline or 0.0)
+            if FREE_THREADED and self.now - self._collected_at > 5.0:
+                self._collected_at = self.now
+                gc.collect()  # as in time it happens: it drops what threads have left to others to drop
         task.wait = task.deadline = None
         if task is me:
             return

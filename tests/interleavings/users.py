@@ -20,6 +20,7 @@ import queuepool.threads
 import queuepool.upkeep
 from queuepool import Exhausted, Pool, PoolClosed, Slot
 
+from .scheduler import FREE_THREADED
 from .standins import clock, pause, sleep
 
 CORE = [
@@ -164,7 +165,8 @@ class Users:
     def check_heals(self) -> None:
         """After two sweeps every slot can be taken, whatever was interrupted, and nothing leaks."""
         pool = self.pool
-        if sys.version_info < (3, 10):  # an interrupt in the cleanup of an except makes a cycle
+        # An interrupt in the cleanup of an except makes a cycle; a reference may be left to another thread to drop.
+        if sys.version_info < (3, 10) or FREE_THREADED:
             gc.collect()
         pool.recycle()
         pool.recycle()

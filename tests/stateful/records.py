@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from ..support import Clock
@@ -33,6 +34,7 @@ class Source:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.records: list[Record] = []
+        self._numbers = itertools.count(1)
         self.failing: set[str] = set()
 
     @property
@@ -45,8 +47,9 @@ class Source:
 
     def open(self) -> Resource:
         self._maybe_fail("open")
-        self.records.append(Record(len(self.records) + 1, self.clock()))
-        return Resource(self.records[-1])
+        record = Record(next(self._numbers), self.clock())
+        self.records.append(record)
+        return Resource(record)
 
     def close(self, resource: Resource) -> None:
         assert not resource.record.closed, f"closed twice: {resource.record}"
