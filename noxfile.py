@@ -43,7 +43,8 @@ def core(session: nox.Session) -> None:
     """The tests of the core: with nothing else installed, and without the GIL."""
     free_threaded = str(session.python).endswith("t")
     # Later ones have an extension, and no wheel of it for the free-threaded 3.13.
-    session.install("-e", ".", *CORE_NEEDS, *(["hypothesis<6.140"] if free_threaded else []))
+    last = {"hypothesis": "hypothesis<6.140"} if free_threaded else {}
+    session.install("-e", ".", *(last.get(need, need) for need in CORE_NEEDS))
     # An extension may switch the GIL on again, unless it is told not to; other builds refuse the 0.
     environment = {"PYTHON_GIL": "0"} if free_threaded else {}
     session.run("pytest", *NOT_CORE, *session.posargs, env=environment)

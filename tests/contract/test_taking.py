@@ -148,7 +148,6 @@ async def test_many_waiters_are_served_in_order_though_half_of_them_time_out(api
     slot = await pool.take()
     jobs = [api.start(waiter(number)) for number in range(waiters)]
     await api.until(lambda: len(gone) == waiters // 2 and pool.stats().waiting == waiters // 2)
-    assert pool.stats().timeouts == waiters // 2
     order = [waiter.ticket for waiter in pool._line]
     assert order == sorted(order)
     await pool.put(slot)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from .points import SWITCH, Points
@@ -86,8 +86,7 @@ class Monitor:
 
 
 def _live_codes(files: frozenset[str]) -> Iterator[CodeType]:
-    functions = [each for each in gc.get_objects() if isinstance(each, FunctionType)]
-    pending = [each.__code__ for each in functions if each.__code__.co_filename in files]
+    pending = [each.__code__ for each in _functions(files) if each.__code__.co_filename in files]
     seen: set[int] = set()
     while pending:
         code = pending.pop()
@@ -95,3 +94,26 @@ def _live_codes(files: frozenset[str]) -> Iterator[CodeType]:
             seen.add(id(code))
             pending += [const for const in code.co_consts if isinstance(const, CodeType)]
             yield code
+
+
+def _functions(files: frozenset[str]) -> Iterator[FunctionType]:
+    """All functions, and some twice."""
+    yield from (each for each in gc.get_objects() if isinstance(each, FunctionType))
+    # Free-threaded builds hide those that were there when the first thread started.
+    pending: list[Any] = [each for each in sys.modules.values() if getattr(each, "__file__", None) in files]
+    names = {each.__name__ for each in pending}
+    seen: set[int] = set()
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, FunctionType):
+            yield each
+            pending += [cell.cell_contents for cell in each.__closure__ or ()]
+        elif isinstance(each, (type, ModuleType)):
+            pending += vars(each).values() if (getattr(each, "__module__", None) or each.__name__) in names else ()
+        elif isinstance(each, property):
+            pending += [each.fget, each.fset]
+        elif isinstance(each, (classmethod, staticmethod)):
+            pending.append(each.__func__)
