@@ -26,8 +26,38 @@ _log = logging.getLogger("queuepool")
 _background: set[asyncio.Task[Any]] = set()
 
 
-#: Of each loop, by the second: see LoopWaiter.wait.
-_seconds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, set[LoopWaiter]]] = weakref.WeakKeyDictionary()
+class Sleepers(dict[int, "set[LoopWaiter]"]):
+    """Those that a loop wakes as a second begins, by its clock. Its timers alone keep this: who waits refers to the loop."""
+
+    __slots__ = ("__weakref__",)
+
+    def at(self, loop: asyncio.AbstractEventLoop, second: int) -> set[LoopWaiter]:
+        sleepers = self.get(second)
+        if sleepers is None:
+            loop.call_at(second, self.wake, loop, second)
+            sleepers = self[second] = set()
+        return sleepers
+
+    def wake(self, loop: asyncio.AbstractEventLoop, second: int) -> None:
+        try:
+            for waiter in tuple(self.get(second, ())):
+                waiter._resolve(False)
+            self.pop(second, None)
+        except BaseException:  # of a signal handler
+            loop.call_soon(self.wake, loop, second)
+            raise
+
+
+_sleepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Sleepers]] = weakref.WeakKeyDictionary()
+
+
+def _sleepers_of(loop: asyncio.AbstractEventLoop) -> Sleepers:
+    known = _sleepers.get(loop)
+    sleepers = None if known is None else known()
+    if sleepers is None:
+        sleepers = Sleepers()
+        _sleepers[loop] = weakref.ref(sleepers)
+    return sleepers
 
 
 class LoopWaiter(Waiter):
@@ -72,7 +102,7 @@ class LoopWaiter(Waiter):
         # waits as that second begins has a timer alone.
         until = loop.time() + seconds
         if seconds >= 1.0:
-            sleepers = _sleepers(loop, int(until))
+            sleepers = _sleepers_of(loop).at(loop, int(until))
             sleepers.add(self)
             try:
                 if (yield from future):
@@ -90,29 +120,6 @@ class LoopWaiter(Waiter):
             timer.cancel()
 
     wait = coroutine(waiting)
-
-
-def _sleepers(loop: asyncio.AbstractEventLoop, second: int) -> set[LoopWaiter]:
-    """Those that `loop` wakes as `second` begins, by its clock."""
-    seconds = _seconds.get(loop)
-    if seconds is None:
-        seconds = _seconds[loop] = {}
-    sleepers = seconds.get(second)
-    if sleepers is None:
-        sleepers = seconds[second] = set()
-        loop.call_at(second, _wake_sleepers, loop, second)
-    return sleepers
-
-
-def _wake_sleepers(loop: asyncio.AbstractEventLoop, second: int) -> None:
-    seconds = _seconds[loop]
-    try:
-        for waiter in seconds[second]:
-            waiter._resolve(False)
-        del seconds[second]
-    except BaseException:  # of a signal handler
-        loop.call_soon(_wake_sleepers, loop, second)
-        raise
 
 
 class LoopDriver:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -310,3 +311,23 @@ def test_a_signal_in_the_middle_of_waking_those_whose_time_is_up_strands_none_of
             loop.run_until_complete(flow)
     assert loop.run_until_complete(flow) == [False] * 3
     loop.close()
+
+
+def test_a_loop_that_is_closed_while_tasks_wait_can_go() -> None:
+    def close_one() -> weakref.ref[asyncio.AbstractEventLoop]:
+        async def flow() -> None:
+            pool = AsyncPool("pool", 1, open=AsyncSource().aopen)
+            await pool.take()
+            waiting = [asyncio.ensure_future(pool.take(10.0)) for _ in range(2)]
+            await until(lambda: pool.stats().waiting == 2)
+            for each in waiting:
+                each._log_destroy_pending = False  # type: ignore[attr-defined]
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(flow())
+        loop.close()
+        return weakref.ref(loop)
+
+    closed = close_one()
+    gc.collect()
+    assert closed() is None
