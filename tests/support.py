@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sysconfig
 import time
 from collections.abc import Callable
 from typing import Any
 
 #: How long a test waits for what should come at once, in seconds; only a failing test waits that long.
 PATIENCE = 10.0
+
+#: Whether this is a build that can do without the GIL, which counts references in another way too.
+FREE_THREADED = sysconfig.get_config_var("Py_GIL_DISABLED") == 1
 
 
 class Clock:

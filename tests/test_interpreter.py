@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-import sysconfig
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 from queuepool import Pool
 
-from .support import Source, assert_whole
+from .support import FREE_THREADED, Source, assert_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,10 +72,7 @@ def python(script: str, *, seconds: float = 20.0) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.skipif(
-    sysconfig.get_config_var("Py_GIL_DISABLED") == 1,
-    reason="the free-threaded 3.13 crashes where a thread cannot start",
-)
+@pytest.mark.skipif(FREE_THREADED, reason="the free-threaded 3.13 crashes where a thread cannot start")
 def test_an_allocation_that_fails_anywhere_in_take_or_put_loses_no_slot() -> None:
     pytest.importorskip("_testcapi", reason="CPython's own test module makes allocations fail")
     done = python("""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import sysconfig
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,11 +13,9 @@ import pytest
 from queuepool import Exhausted, Pool, Slot
 from queuepool.places import holder_of, place
 
-from .support import PATIENCE
+from .support import FREE_THREADED, PATIENCE
 
-looks_at_stacks = pytest.mark.skipif(
-    sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="without the GIL nobody may look at the stack of a thread"
-)
+looks_at_stacks = pytest.mark.skipif(FREE_THREADED, reason="without the GIL nobody may look at the stack of a thread")
 
 
 def test_a_place_is_the_file_and_line_of_the_instruction() -> None:

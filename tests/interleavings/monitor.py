@@ -7,7 +7,6 @@ delivers asynchronous exceptions, after a call into C, so that the call itself c
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
@@ -97,9 +96,7 @@ def _live_codes(files: frozenset[str]) -> Iterator[CodeType]:
 
 
 def _functions(files: frozenset[str]) -> Iterator[FunctionType]:
-    """All functions, and some twice."""
-    yield from (each for each in gc.get_objects() if isinstance(each, FunctionType))
-    # Free-threaded builds hide those that were there when the first thread started.
+    """The functions of the modules in `files`. Not by the collector, from which free-threaded builds hide some."""
     pending: list[Any] = [each for each in sys.modules.values() if getattr(each, "__file__", None) in files]
     names = {each.__name__ for each in pending}
     seen: set[int] = set()

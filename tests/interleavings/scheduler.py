@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Optional
 
+from ..support import FREE_THREADED
 from .monitor import Monitor
 from .places import place_of
 from .tracer import Tracer
@@ -23,7 +24,6 @@ from .worker import Task, Teardown, Worker, raise_if_any
 RUN, EXPIRE, INTERRUPT = "goes on", "times out", "is interrupted"
 PATIENCE = 60.0  # real seconds without an end after which a run counts as an endless loop
 MAX_STEPS = 20_000  # points after which it does
-FREE_THREADED = "t" in getattr(sys, "abiflags", "")
 
 
 class Scheduler:

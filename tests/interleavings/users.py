@@ -20,7 +20,7 @@ import queuepool.threads
 import queuepool.upkeep
 from queuepool import Exhausted, Pool, PoolClosed, Slot
 
-from .scheduler import FREE_THREADED
+from ..support import FREE_THREADED
 from .standins import clock, pause, sleep
 
 CORE = [
