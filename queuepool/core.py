@@ -157,7 +157,8 @@ class BasePool(Generic[T]):
         self._limits = Limits(max_idle_time, max_open_time, max_usage_count, jitter, check_after)
         self.close_on_exception = options.exception_rule("close_on_exception", close_on_exception)
         self._timeout = options.number_or_none("timeout", timeout)
-        self._admission = Admission(max_waiting, shed_after)
+        unbounded = max_waiting is None and shed_after is None
+        self._admission = None if unbounded else Admission(max_waiting, shed_after)
         self._min_idle = options.count("min_idle", min_idle)
         if self._min_idle > self._capacity:
             raise ValueError(f"min_idle must be at most capacity ({capacity}), not {min_idle!r}")

@@ -31,7 +31,10 @@ LOOKS = 200
 
 def admit(pool: BasePool[Any], waiter: Waiter) -> None:
     """Raise `TooManyWaiting`, if `waiter` may not join the line."""
-    waiting, admission = len(pool._line), pool._admission
+    admission = pool._admission
+    if admission is None:
+        return
+    waiting = len(pool._line)
     if not admission.admits(waiting, waiter.joined_at):
         message = f"{pool.name}: {waiting} callers wait already (max_waiting={admission.max_waiting})"
         raise refusals.refused(pool, TooManyWaiting(message))
@@ -51,7 +54,7 @@ def note_wait(pool: BasePool[Any], joined_at: float, item: Item) -> float:
     now = time.monotonic()
     waited, admission = now - joined_at, pool._admission
     pool._counters.waits.add(waited)
-    if item is not None and admission.sheds(waited, len(pool._line), now):
+    if admission is not None and item is not None and admission.sheds(waited, len(pool._line), now):
         pool._give_back(item)
         message = f"{pool.name}: overloaded, shed after {waited:.3f} s (shed_after={admission.shed_after})"
         raise refusals.refused(pool, Overloaded(message))

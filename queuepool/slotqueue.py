@@ -138,15 +138,14 @@ class SlotQueue(_QueueBase):
         """Hand slots to waiters for as long as there are both."""
         while True:
             # An open slot goes to those on standby first: they came before the line did, and have been given a slot.
+            # The slot first: popping the waiter first would, for an instant, let others overtake it.
             if self.standby and self.queue:
-                line, pop = self.standby, self.pop_open
+                line, slot = self.standby, self.pop_open()
                 self.standby_served_at = time.monotonic()
             elif self.line and not self._held and (self.queue or self._vacant):
-                line, pop = self.line, self.pop_any
+                line, slot = self.line, self.pop_open() if self.queue else self.pop_empty()
             else:
                 return
-            # The slot first: popping the waiter first would, for an instant, let others overtake it.
-            slot = pop()
             if slot is None:
                 continue
             try:
@@ -204,7 +203,8 @@ class SlotQueue(_QueueBase):
             line.appendleft(waiter)
         else:
             line.append(waiter)
-        self.serve()
+        if self.queue or self._vacant:
+            self.serve()
 
     def is_stranded(self, waiter: Waiter, line: deque[Waiter]) -> bool:
         """Whether `waiter` has left `line` and was not woken: an asynchronous exception struck in `serve`.

@@ -171,8 +171,8 @@ def test_a_take_that_waits_executes_no_more_than_its_bound(monkeypatch: pytest.M
     monkeypatch.setattr(ThreadWaiter, "wait", served_as_it_falls_asleep)
     cost = cost_of(wait_and_put)
     assert pool.stats().waits.count > WARM_UP
-    assert 0 < cost.instructions <= 561
-    assert 0 < cost.calls <= 47
+    assert 0 < cost.instructions <= 492
+    assert 0 < cost.calls <= 41
 
 
 class Watching(Observer):
@@ -264,5 +264,5 @@ def test_an_async_take_that_waits_executes_no_more_than_its_bound(monkeypatch: p
         return cost
 
     cost = asyncio.run(main())
-    assert 0 < cost.instructions <= 766
-    assert 0 < cost.calls <= 67
+    assert 0 < cost.instructions <= 708
+    assert 0 < cost.calls <= 61

@@ -216,7 +216,7 @@ async def test_close_tells_those_who_wait_at_once(api: Api, source: Source) -> N
 
 
 async def test_a_taker_that_comes_just_as_the_pool_closes_is_told_at_once(api: Api, source: Source) -> None:
-    pool = api.pool("orders", capacity=1, open=source.open)
+    pool = api.pool("orders", capacity=1, open=source.open, max_waiting=1)
     slot = await pool.take()
 
     def closes_meanwhile(waiting: int, now: float) -> bool:
