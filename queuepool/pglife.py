@@ -109,11 +109,11 @@ class ConnectionLifecycle(Lifecycle[connection]):
 
     def poll(self, resource: connection) -> bool | None:
         # This and `is_clean` are part of every take and put, and so in as few steps as can be.
-        events = self._watches[id(resource)](0)
-        if resource.closed or (events and is_dead(events)):
+        news = self._watches[id(resource)]()
+        if resource.closed or (news and is_dead(resource)):
             return False
         # Without its mark this is a forked child, whose take goes the long way now and forgets what is its parent's.
-        return True if self._mark[0] and not events else None
+        return True if self._mark[0] and not news else None
 
     def check(self, resource: connection) -> bool:
         with Deadline(resource, self.CHECK_TIME):

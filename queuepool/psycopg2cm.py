@@ -113,9 +113,9 @@ class ConnectionManager(ResourceManager):
         conn = self.resource
         if conn.closed:
             return False
-        events = watch(conn)(0)
-        if not events or is_dead(events):
-            return not events
+        news = watch(conn)()
+        if not news or is_dead(conn):
+            return not news
         try:
             # The server spoke unasked: its farewell, or a mere NOTIFY.
             with Deadline(conn, self.CHECK_TIME):

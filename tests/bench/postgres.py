@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 from operator import attrgetter
+from statistics import fmean
+from time import perf_counter
 from typing import Any
 
 from . import ours, peers, server
 from .driver import Driver, Spec, need
 from .floors import bare_handover
 from .goals import Goal, at_least, at_most
-from .measure import Case, Figures, Metric, Scenario, best_time
-from .threads import MICRO, WAITS, contend, spin_pair
+from .measure import Case, Figures, Metric, Scenario, best_time, quantile
+from .threads import MICRO, MILLI, WAITS, contend, spin_pair
 
 ACCOUNTS = 1_000
 
@@ -220,6 +222,35 @@ def measure_liveness(peer: str, case: Case) -> Figures:
         driver.close()
 
 
+def measure_beside(peer: str, case: Case) -> Figures:
+    """Statements one after the other, beside threads that compute: whoever lets go of the GIL waits for it 5 ms and more."""
+    driver = ADAPTERS[peer](spec_for(1, autocommit=True))
+    take, put, resource = driver.take, driver.put, driver.resource
+    ended = threading.Event()
+
+    def compute() -> None:
+        while not ended.is_set():
+            sum(range(1_000))
+
+    neighbours = [threading.Thread(target=compute) for _ in range(case["neighbours"])]
+    times = []
+    for neighbour in neighbours:
+        neighbour.start()
+    try:
+        for _ in repeat(None, case["statements"]):
+            began = perf_counter()
+            taken = take()
+            select_one(resource(taken))
+            put(taken)
+            times.append(perf_counter() - began)
+    finally:
+        ended.set()
+        for neighbour in neighbours:
+            neighbour.join()
+        driver.close()
+    return {"mean": fmean(times), "p95": quantile(sorted(times), 0.95)}
+
+
 def _cases(loads: tuple[tuple[int, int], ...], duration: float) -> list[Case]:
     works: dict[str, Callable[[Any], None]] = {"SELECT 1": select_one, "5-statement transaction": transfer}
     return [
@@ -275,4 +306,17 @@ ALIVE = Scenario(
     note="what each looks at before it lends: " + "; ".join(f"{peer}: {look}" for peer, (look, _) in LIVENESS.items()),
     rounds=5,
 )
-SCENARIOS = (STATEMENTS, ALIVE)
+BESIDE = Scenario(
+    "beside",
+    "SELECT 1 beside threads that compute",
+    [Metric("mean", "ms", MILLI), Metric("p95", "ms", MILLI)],
+    [Case(f"{neighbours} computing", {"neighbours": neighbours, "statements": 150}) for neighbours in (1, 3)],
+    [Case("1 computing", {"neighbours": 1, "statements": 5})],
+    ("queuepool", "queuepool-1.3.2", "psycopg2.pool", "sqlalchemy", "psycopg_pool", "dbutils", "bare"),
+    measure_beside,
+    limit="bare",
+    note="CPython gives the GIL to the next thread every 5 ms, so each time that a call lets go of it costs as much.",
+    goals=(Goal("at most 1.1 of a bare connection", at_most(1.1, "mean", "queuepool", "bare")),),
+    rounds=5,
+)
+SCENARIOS = (STATEMENTS, ALIVE, BESIDE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,6 +18,7 @@ import queuepool
 from queuepool import pgsession, pgsocket
 from queuepool.psycopg2pool import ConnectionPool
 
+from ..support import FREE_THREADED
 from .processes import wait_until
 from .server import Postgres, Server
 
@@ -32,10 +35,14 @@ def ask(conn: connection, statement: str = "SELECT 1") -> Any:
         return cursor.fetchone()
 
 
-@pytest.fixture(params=["poll", "select"])
-def way_to_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "select":
+@pytest.fixture(params=["libc", "poll", "select"])
+def way_to_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    way: str = request.param
+    if way != "libc":
+        monkeypatch.setattr(pgsocket, "_poll", None)
+    if way == "select":
         monkeypatch.delattr(select, "poll")
+    return way
 
 
 @pytest.mark.usefixtures("way_to_look")
@@ -380,18 +387,52 @@ def test_a_socket_of_a_closed_connection_is_neither_severed_nor_asked(database: 
     assert not pgsocket.answers(conn, 0.1)
 
 
-def test_a_descriptor_too_large_for_select_is_left_to_the_check() -> None:
-    [(_, event)] = pgsocket._select(100_000)
-    assert not pgsocket.is_dead([(100_000, event)])
+def test_a_descriptor_too_large_for_select_is_left_to_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "poll")
+    monkeypatch.setattr(pgsocket, "_poll", None)
+
+    class Far:
+        def fileno(self) -> int:
+            return 100_000
+
+    far: Any = Far()
+    assert pgsocket.watch(far)()
+    assert not pgsocket.is_dead(far)
 
 
-def test_a_socket_with_news_is_suspicious_and_one_hung_up_is_dead() -> None:
-    left, right = socket.socketpair()
-    look = pgsocket.watch(left)  # type: ignore[arg-type]
-    assert look(0) == []
+def test_a_socket_with_news_is_suspicious_and_one_hung_up_is_dead(way_to_look: str) -> None:
+    sockets: Any = socket.socketpair()
+    left, right = sockets
+    look = pgsocket.watch(left)
+    assert not look()
     right.send(b"news")
-    assert look(0)
-    assert not pgsocket.is_dead(look(0))
+    assert look()
+    assert not pgsocket.is_dead(left)
     right.close()
-    assert pgsocket.is_dead(look(0))
+    assert look()
+    assert pgsocket.is_dead(left) is (way_to_look != "select")
     left.close()
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="there is no GIL")
+def test_a_take_and_a_put_never_let_go_of_the_gil(pool: ConnectionPool) -> None:
+    """Whoever does, beside a thread that computes, gets it back 5 ms later."""
+    go, times_that_it_ran = threading.Event(), []
+
+    def neighbour() -> None:
+        go.wait()
+        times_that_it_ran.append(1)
+
+    thread = threading.Thread(target=neighbour)
+    thread.start()
+    pool.put(pool.take())
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(30.0)  # from now on it runs only when this thread lets it
+    try:
+        go.set()
+        for _ in range(5_000):
+            pool.put(pool.take())
+        assert not times_that_it_ran
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
