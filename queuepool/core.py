@@ -97,6 +97,7 @@ class BasePool(Generic[T]):
         "_standby",
         "_swept_at",
         "_timeout",
+        "_turns",
         "_watches_given_back",
         "_watches_taken",
         "close_on_exception",

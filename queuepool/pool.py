@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from sys import _getframe
 from threading import get_ident
 from types import TracebackType
@@ -20,6 +21,7 @@ from .slot import Slot
 from .slotqueue import FifoSlotQueue, LifoSlotQueue
 from .stats import Holder, Observer
 from .threads import THREADS, ThreadWaiter, run
+from .turns import Turns
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -83,6 +85,8 @@ class Pool(v1.CamelCase, BasePool[T]):
       queue_class: `LifoSlotQueue` or `FifoSlotQueue`.
       observer: an `Observer`.
       clock: monotonic seconds, for the ages of resources.
+      quantum: for how long a thread whose turn has come may put back and take again before those who wait; 0: they come first,
+        whatever it does. About 0.001 for threads that keep the cores busy and take again at once: most of them sleep then.
     Raises TypeError or ValueError that names the argument and its value, where that is no secret.
     """
 
@@ -117,6 +121,7 @@ class Pool(v1.CamelCase, BasePool[T]):
         queue_class: type[LifoSlotQueue] | type[FifoSlotQueue] = LifoSlotQueue,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        quantum: float = 0.0,
         **camel_case: Any,
     ) -> None:
         limits = {
@@ -125,6 +130,7 @@ class Pool(v1.CamelCase, BasePool[T]):
             "max_usage_count": max_usage_count,
             "close_on_exception": close_on_exception,
         }
+        quantum = options.number("quantum", quantum)
         super().__init__(
             name, capacity, **v1.translated(limits, camel_case),
             open=open, close=close, check=check, reset=reset, lifecycle=lifecycle, overflow=overflow, timeout=timeout,
@@ -132,6 +138,7 @@ class Pool(v1.CamelCase, BasePool[T]):
             max_opening=max_opening, fail_fast=fail_fast, leak_after=leak_after, nested=nested,
             queue_class=queue_class, observer=observer, clock=clock,
         )  # fmt: skip
+        self._turns = Turns(quantum, self._queue, self._clock) if quantum else None
 
     # --- take and put
 
@@ -150,8 +157,11 @@ class Pool(v1.CamelCase, BasePool[T]):
                 clock = self._clock  # calls of locals are the faster ones
                 # Nobody may be overtaken, hence the look at who waits. Then one pop, which is atomic, makes the slot ours.
                 if self._line:
-                    waiter = ThreadWaiter(get_ident())
-                    slot = self._turn(waiter, timeout)
+                    if self._turns is not None:
+                        slot = self._turns.again()
+                    if slot is None:
+                        waiter = ThreadWaiter(get_ident())
+                        slot = self._turn(waiter, timeout)
                 else:
                     pop = self._pop
                     slot = pop()
@@ -183,13 +193,17 @@ class Pool(v1.CamelCase, BasePool[T]):
             lending.admit(self, waiter)
             queue.join_line(waiter, line)
             seconds = lending.patience(THREADS, line, self._timeout if timeout is DEFAULT else timeout)
-            item = waiter.accept() if not self._closed and waiter.wait(seconds) else None
+            turns = self._turns
+            wait = waiter.wait if turns is None else partial(turns.wait, waiter)
+            item = waiter.accept() if not self._closed and wait(seconds) else None
         except BaseException:
             queue.give_up(waiter, line)
             raise
         if item is None:
             raise IndexError
         lending.note_wait(self, waiter.joined_at, item)
+        if turns is not None:
+            turns.begin(item, waiter.owner)
         return item
 
     def put(self, slot: Slot[T]) -> None:
@@ -219,7 +233,7 @@ class Pool(v1.CamelCase, BasePool[T]):
         if fit:
             push(slot)
             # The slot first, the line after: see slotqueue for why no wake-up is lost.
-            if self._line or self._standby:
+            if self._standby or (self._line and (self._turns is None or not self._turns.goes_on(slot, now))):
                 self._queue.serve()
         else:
             run(steps.put_leased(self, THREADS, slot, lease))

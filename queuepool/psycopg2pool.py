@@ -135,6 +135,7 @@ class ConnectionPool(Pool[Connection]):
         queue_class: type[LifoSlotQueue] | type[FifoSlotQueue] = LifoSlotQueue,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        quantum: float = 0.0,
         **connect_kwargs: Any,
     ) -> None:
         given = hidden(dsn, connect_kwargs)
@@ -147,6 +148,7 @@ class ConnectionPool(Pool[Connection]):
             lifecycle=lifecycle, overflow=overflow, timeout=timeout, max_waiting=max_waiting, shed_after=shed_after,
             min_idle=min_idle, jitter=jitter, check_after=check_after, max_opening=max_opening, fail_fast=fail_fast,
             leak_after=leak_after, nested=nested, queue_class=queue_class, observer=observer, clock=clock,
+            quantum=quantum,
         )  # fmt: skip
         self._keys = Keys(self._leases, self._by_resource)
 

@@ -61,6 +61,9 @@ class Slot(Generic[T]):
         "resource",
         "retiring",
         "suspect",
+        # Who may take it again before those who wait do, having put it back, and until when (see `quantum`).
+        "turn_of",
+        "turn_until",
         "use_count",
     )
 
@@ -73,7 +76,8 @@ class Slot(Generic[T]):
         self.opened_at: float | None = None
         self.last_used_at: float | None = None
         self.use_count = 0
-        self.expires_at = self.due_at = AT_ONCE
+        self.expires_at = self.due_at = self.turn_until = AT_ONCE
+        self.turn_of: object = None
         self.condemned: str | None = None
         self.checked_at = AT_ONCE
         self.suspect = self.retiring = False

@@ -144,6 +144,7 @@ def dbutils(spec: Spec, *, ping: int = 0) -> Driver:
 
 ADAPTERS: dict[str, Callable[[Spec], Driver]] = {
     "queuepool": queuepool,
+    "queuepool+quantum": functools.partial(queuepool, quantum=0.001),
     "queuepool-1.3.2": lambda spec: peers.queuepool_1_3_2(replace(spec, options={})),
     "psycopg2.pool": psycopg2_pool,
     "sqlalchemy": sqlalchemy,
@@ -265,7 +266,9 @@ def _cases(loads: tuple[tuple[int, int], ...], duration: float) -> list[Case]:
 
 UNFAIR = ("queuepool-1.3.2", "psycopg2.pool", "sqlalchemy", "dbutils")
 """Whoever comes by as a connection comes back may overtake those who wait."""
-PEERS = tuple(peer for peer in ADAPTERS if peer != "queuepool" and not peer.startswith("bare"))
+PEERS = tuple(
+    peer for peer in ADAPTERS if peer not in ("queuepool", "queuepool+quantum") and not peer.startswith("bare")
+)
 CASES = _cases(((1, 1), (16, 4), (64, 8)), 0.7)
 STATEMENTS = Scenario(
     "postgres",
@@ -278,9 +281,14 @@ STATEMENTS = Scenario(
     limit="bare",
     drawn_too=("max",),
     note="bare has a connection for each thread, and no pool. bare-handover is the least that serves in order. psycopg_pool "
-    "comes with psycopg 3, whose own speed bare-psycopg shows. SELECT 1 runs in autocommit mode: one round trip.",
+    "comes with psycopg 3, whose own speed bare-psycopg shows. queuepool+quantum has quantum=0.001. SELECT 1 runs in autocommit mode: one round trip.",
     goals=(
         Goal("throughput at least the best peer's", at_least(1.0, "throughput", "queuepool", *PEERS)),
+        Goal(
+            "with a quantum: throughput at least the best peer's",
+            at_least(1.0, "throughput", "queuepool+quantum", *PEERS),
+            [case.label for case in CASES if case["threads"] > 1],
+        ),
         Goal(
             "at least 0.95 of a bare connection",
             at_least(0.95, "throughput", "queuepool", "bare"),
@@ -290,6 +298,11 @@ STATEMENTS = Scenario(
             "the longest wait at most a tenth of that of any unfair peer",
             at_most(0.1, "max", "queuepool", *UNFAIR),
             [case.label for case in CASES if case["work"] is select_one],
+        ),
+        Goal(
+            "with a quantum: the longest wait at most a tenth of that of any unfair peer",
+            at_most(0.1, "max", "queuepool+quantum", *UNFAIR),
+            [case.label for case in CASES if case["work"] is select_one and case["threads"] > 1],
         ),
     ),
     rounds=7,

@@ -44,6 +44,23 @@ def test_every_waiter_is_served(capacity: int, users: int) -> None:
 
 
 @pytest.mark.usefixtures("_endless_patience")
+@pytest.mark.parametrize("takes_again", [False, True])
+def test_every_waiter_is_served_though_another_puts_in_its_turn(takes_again: bool) -> None:
+    def scenario() -> Any:
+        pool = Users(1, quantum=1.0)
+        slot = pool.take()
+
+        def first() -> None:
+            pool.put_in_turn(slot)
+            if takes_again:
+                pool.use()
+
+        return [first, pool.use, pool.use], pool.check
+
+    prove(scenario, CORE)
+
+
+@pytest.mark.usefixtures("_endless_patience")
 def test_every_waiter_is_served_though_the_slots_are_empty() -> None:
     def scenario() -> Any:
         pool = Users(1, filled=False)

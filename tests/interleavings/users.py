@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -17,6 +18,7 @@ import queuepool.reclaiming
 import queuepool.slotqueue
 import queuepool.steps
 import queuepool.threads
+import queuepool.turns
 import queuepool.upkeep
 from queuepool import Exhausted, Pool, PoolClosed, Slot
 
@@ -34,6 +36,7 @@ CORE = [
     queuepool.reclaiming,
     queuepool.slotqueue,
     queuepool.threads,
+    queuepool.turns,
     queuepool.upkeep,
 ]
 
@@ -54,6 +57,7 @@ class Users:
         filled: bool = True,
         max_idle_time: float | None = 300.0,
         max_opening: int = 4,
+        quantum: float = 0.0,
     ) -> None:
         self.faults: list[str] = []
         # Weakly: a resource that anyone but its slot refers to counts as in use.
@@ -67,6 +71,7 @@ class Users:
             max_opening=max_opening,
             jitter=0.0,
             clock=clock,
+            quantum=quantum,
         )
         if filled:
             self.pool.prefill()
@@ -107,6 +112,12 @@ class Users:
             slot = self.take(1.0)
         except (Exhausted, PoolClosed):
             return
+        self.put(slot)
+
+    def put_in_turn(self, slot: Slot[Resource]) -> None:
+        """Put what was taken in a turn that has just begun."""
+        assert self.pool._turns is not None
+        self.pool._turns.begin(slot, threading.get_ident())
         self.put(slot)
 
     def use_in_with(self) -> None:
