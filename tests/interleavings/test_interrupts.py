@@ -64,6 +64,21 @@ def test_an_interrupted_user_among_others_strands_nobody() -> None:
     prove_interrupted(scenario, CORE, victims=(0,))
 
 
+@pytest.mark.parametrize("victim", [0, 2])
+def test_an_interrupt_in_a_turn_strands_nobody(victim: int) -> None:
+    def scenario() -> Any:
+        pool = Users(1, quantum=1.0)
+        slots = [pool.take()]
+
+        def first() -> None:
+            pool.put_in_turn(slots.pop())
+            pool.use()
+
+        return [first, pool.use, pool.use], pool.check_heals
+
+    prove_interrupted(scenario, CORE, victims=(victim,))
+
+
 @pytest.mark.parametrize("method", ["recycle", "recycle_all", "dispose"])
 def test_an_interrupted_sweep_loses_no_slot(method: str) -> None:
     def scenario() -> Any:
