@@ -162,6 +162,8 @@ class Pool(v1.CamelCase, BasePool[T]):
                     if slot is None:
                         waiter = ThreadWaiter(get_ident())
                         slot = self._turn(waiter, timeout)
+                        if self._turns is not None:
+                            self._turns.begin(slot)
                 else:
                     pop = self._pop
                     slot = pop()
@@ -202,8 +204,6 @@ class Pool(v1.CamelCase, BasePool[T]):
         if item is None:
             raise IndexError
         lending.note_wait(self, waiter.joined_at, item)
-        if turns is not None:
-            turns.begin(item, waiter.owner)
         return item
 
     def put(self, slot: Slot[T]) -> None:

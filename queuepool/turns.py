@@ -34,13 +34,13 @@ class Turns:
         self._watched_until = AT_ONCE
         self._used = False
 
-    def begin(self, slot: Slot[Any], owner: object) -> None:
-        """The turn of the thread `owner`, which was given `slot`, begins."""
-        slot.turn_of, slot.turn_until = owner, self._clock() + self.quantum
+    def begin(self, slot: Slot[Any]) -> None:
+        """The turn of this thread, which was given `slot`, begins."""
+        slot.turn_of, slot.turn_until = get_ident(), self._clock() + self.quantum
 
     def goes_on(self, slot: Slot[Any], now: float) -> bool:
-        """Whether `slot`, which is in the queue again since `now`, is left to the thread whose turn it is."""
-        if now < slot.turn_until and now < self._watched_until:
+        """Whether `slot`, which this thread has just put into the queue, at `now`, is left to it."""
+        if now < slot.turn_until and now < self._watched_until and slot.turn_of == get_ident():
             self._used = True
             return True
         return False

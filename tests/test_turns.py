@@ -72,6 +72,12 @@ def test_a_thread_takes_again_before_those_who_wait_for_as_long_as_its_turn_last
     assert not turn.last.done()
 
 
+def test_what_another_thread_puts_back_ends_the_turn(threads: ExitStack) -> None:
+    turn = Turn(60.0, threads)
+    turn.pool.put(turn.slot)
+    assert turn.next.result(PATIENCE) is turn.slot
+
+
 def test_whoever_is_not_in_its_turn_waits_behind_the_others(threads: ExitStack) -> None:
     turn = Turn(60.0, threads)
     turn.put(0)

@@ -76,7 +76,7 @@ def test_an_interrupt_in_a_turn_strands_nobody(victim: int) -> None:
 
         return [first, pool.use, pool.use], pool.check_heals
 
-    prove_interrupted(scenario, CORE, victims=(victim,))
+    prove_interrupted(scenario, CORE, victims=(victim,), preemptions=0)
 
 
 @pytest.mark.parametrize("method", ["recycle", "recycle_all", "dispose"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 import weakref
 from typing import Any
 
@@ -117,7 +116,7 @@ class Users:
     def put_in_turn(self, slot: Slot[Resource]) -> None:
         """Put what was taken in a turn that has just begun."""
         assert self.pool._turns is not None
-        self.pool._turns.begin(slot, threading.get_ident())
+        self.pool._turns.begin(slot)
         self.put(slot)
 
     def use_in_with(self) -> None:
