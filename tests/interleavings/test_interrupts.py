@@ -64,6 +64,10 @@ def test_an_interrupted_user_among_others_strands_nobody() -> None:
     prove_interrupted(scenario, CORE, victims=(0,))
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11),
+    reason="CPython may deliver where the error refers to the slot, which is lost for as long as the error lives",
+)
 @pytest.mark.parametrize("victim", [0, 2])
 def test_an_interrupt_in_a_turn_strands_nobody(victim: int) -> None:
     def scenario() -> Any:
