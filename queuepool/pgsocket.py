@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import socket
@@ -22,19 +21,18 @@ _NEWS = getattr(select, "POLLIN", 1)
 Watch = Callable[[], object]
 
 
-class _PollFd(ctypes.Structure):
-    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
-
-
-def _poll_at_once() -> Callable[..., int] | None:
-    """The C library's `poll`, to be called with the GIL held; None where it is not to be had."""
+def _with_the_gil() -> Callable[[int], Watch] | None:
+    """What makes of a descriptor a call of the C library's `poll` that keeps the GIL; None where that is not to be had."""
     try:
-        return ctypes.PyDLL(None).poll
-    except (AttributeError, OSError, TypeError):  # Windows, or an interpreter that is linked statically
+        import ctypes
+
+        poll, memory, one = ctypes.PyDLL(None).poll, ctypes.create_string_buffer, ctypes.c_ulong(1)
+    except (ImportError, AttributeError, OSError, TypeError):  # built without libffi; Windows; linked statically
         return None
+    return lambda fd: partial(poll, memory(struct.pack("ihh", fd, _NEWS | _POLLRDHUP, 0)), one, 0)
 
 
-_poll, _ONE = _poll_at_once(), ctypes.c_ulong(1)
+_watch = _with_the_gil()
 
 
 def watch(conn: connection) -> Watch:
@@ -43,9 +41,7 @@ def watch(conn: connection) -> Watch:
     It keeps the GIL, which `select.poll` lets go of: beside a thread that computes it takes 5 ms to get it back.
     """
     fd = conn.fileno()
-    if _poll is not None:
-        return partial(_poll, ctypes.byref(_PollFd(fd, _NEWS | _POLLRDHUP)), _ONE, 0)
-    return partial(_events, fd)
+    return partial(_events, fd) if _watch is None else _watch(fd)
 
 
 def is_dead(conn: connection) -> bool:

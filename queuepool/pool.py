@@ -86,7 +86,8 @@ class Pool(v1.CamelCase, BasePool[T]):
       observer: an `Observer`.
       clock: monotonic seconds, for the ages of resources.
       quantum: for how long a thread whose turn has come may put back and take again before those who wait; 0: they come first,
-        whatever it does. About 0.001 for threads that keep the cores busy and take again at once: most of them sleep then.
+        whatever it does. About 0.001 for threads that keep the cores busy and take again at once: most of them sleep then. A
+        second or more is as 0, for nobody would look in time after a thread that does not come again.
     Raises TypeError or ValueError that names the argument and its value, where that is no secret.
     """
 
@@ -155,7 +156,7 @@ class Pool(v1.CamelCase, BasePool[T]):
         if self._plain:
             try:
                 clock = self._clock  # calls of locals are the faster ones
-                # Nobody may be overtaken, hence the look at who waits. Then one pop, which is atomic, makes the slot ours.
+                # Nobody may be overtaken, unless in a turn, hence the look at who waits. Then one pop, which is atomic, makes the slot ours.
                 if self._line:
                     if self._turns is not None:
                         slot = self._turns.again()

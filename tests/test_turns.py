@@ -86,7 +86,7 @@ def test_whoever_is_not_in_its_turn_waits_behind_the_others(threads: ExitStack) 
     assert turn.next.result(PATIENCE) is turn.slot, "whoever looks serves those who came before"
 
 
-def test_what_a_thread_leaves_in_its_turn_is_given_to_the_next_within_a_quantum(threads: ExitStack) -> None:
+def test_what_a_thread_leaves_in_its_turn_is_given_to_the_next_by_who_is_on_watch(threads: ExitStack) -> None:
     turn = Turn(0.2, threads)
     turn.put(0)
     assert turn.next.result(PATIENCE) is turn.slot

@@ -281,7 +281,8 @@ STATEMENTS = Scenario(
     limit="bare",
     drawn_too=("max",),
     note="bare has a connection for each thread, and no pool. bare-handover is the least that serves in order. psycopg_pool "
-    "comes with psycopg 3, whose own speed bare-psycopg shows. queuepool+quantum has quantum=0.001. SELECT 1 runs in autocommit mode: one round trip.",
+    "comes with psycopg 3, whose own speed bare-psycopg shows. queuepool+quantum has quantum=0.001. "
+    "SELECT 1 runs in autocommit mode: one round trip.",
     goals=(
         Goal("throughput at least the best peer's", at_least(1.0, "throughput", "queuepool", *PEERS)),
         Goal(

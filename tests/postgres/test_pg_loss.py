@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def ask(conn: connection, statement: str = "SELECT 1") -> Any:
 def way_to_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     way: str = request.param
     if way != "libc":
-        monkeypatch.setattr(pgsocket, "_poll", None)
+        monkeypatch.setattr(pgsocket, "_watch", None)
     if way == "select":
         monkeypatch.delattr(select, "poll")
     return way
@@ -389,7 +390,7 @@ def test_a_socket_of_a_closed_connection_is_neither_severed_nor_asked(database: 
 
 def test_a_descriptor_too_large_for_select_is_left_to_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(select, "poll")
-    monkeypatch.setattr(pgsocket, "_poll", None)
+    monkeypatch.setattr(pgsocket, "_watch", None)
 
     class Far:
         def fileno(self) -> int:
@@ -412,6 +413,14 @@ def test_a_socket_with_news_is_suspicious_and_one_hung_up_is_dead(way_to_look: s
     assert look()
     assert pgsocket.is_dead(left) is (way_to_look != "select")
     left.close()
+
+
+def test_an_interpreter_without_ctypes_looks_in_another_way() -> None:
+    script = (
+        "import sys; sys.modules['ctypes'] = None; from queuepool import psycopg2pool, pgsocket; print(pgsocket._watch)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60.0)
+    assert done.stdout.strip() == "None", done.stderr
 
 
 @pytest.mark.skipif(FREE_THREADED, reason="there is no GIL")
